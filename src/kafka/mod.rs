@@ -1,0 +1,326 @@
+//! The seam to Kafka: what the processor needs of a cluster, as four small traits.
+//!
+//! Two things implement it: [`rdkafka`](crate::kafka::librdkafka) for a real cluster, and the
+//! model Kafka of the test kit. The same conformance tests run against both.
+//!
+//! Who owns what: one thread polls the [`Consumer`], one thread per slot drives a [`Producer`],
+//! one thread asks the [`Admin`]. Methods that wait are `async`, so that the model can let virtual
+//! time pass in them; the real implementation blocks its own thread instead of yielding.
+
+mod batch;
+mod error;
+
+pub use batch::{Batch, BatchBuilder, Header, Record};
+pub use error::{ErrorKind, KafkaError};
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// One partition of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's number, from 0.
+    pub partition: u32,
+}
+
+impl TopicPartition {
+    /// Names a partition.
+    pub fn new(topic: impl Into<Arc<str>>, partition: u32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// A cluster, from which clients are made.
+///
+/// `consumer` and `producer` create a client and return at once; nothing is known of the cluster
+/// until one of them is used.
+pub trait Kafka: Send + Sync + 'static {
+    /// The group member of one worker.
+    type Consumer: Consumer<Group = Self::Group>;
+    /// A transactional producer.
+    type Producer: Producer<Group = Self::Group>;
+    /// Questions that need neither membership nor a transaction.
+    type Admin: Admin;
+    /// Tells the group's current generation and member id.
+    type Group: Group;
+
+    /// Creates the consumer of worker `worker` and subscribes it to the input topics.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses.
+    fn consumer(&self, worker: u32) -> Result<Self::Consumer, KafkaError>;
+
+    /// Creates a producer with this transactional id; [`Producer::init`] must follow.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses.
+    fn producer(&self, transactional_id: &str) -> Result<Self::Producer, KafkaError>;
+
+    /// Creates a client for questions about the group and the topics.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses.
+    fn admin(&self) -> Result<Self::Admin, KafkaError>;
+}
+
+/// A member of the consumer group, polled by one thread.
+///
+/// A rebalance is an answer of [`poll`](Consumer::poll) and is ended by the caller: `Assign` with
+/// [`assign`](Consumer::assign), `Revoke` and `Lost` with [`unassign`](Consumer::unassign). Until
+/// then the member does not rejoin, so that no other member can be given the partitions of a
+/// `Revoke`, and polling goes on meanwhile.
+pub trait Consumer: Send + 'static {
+    /// Tells generation and member id to the producers.
+    type Group: Group;
+
+    /// Waits at most `wait` for something to happen and appends what did to `polled`.
+    ///
+    /// Takes no more than `limit` records. A repeated offset may be delivered after an incremental
+    /// assignment; the caller ignores it.
+    ///
+    /// # Errors
+    /// Only what ends this consumer; passing faults arrive as [`Polled::Fault`].
+    fn poll(
+        &mut self,
+        wait: Duration,
+        limit: PollLimit,
+        polled: &mut Vec<Polled>,
+    ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Ends an `Assign`: fetching starts at the given offsets. Must name all of its partitions.
+    ///
+    /// # Errors
+    /// The consumer is fatally failed or was given partitions that it was not offered.
+    fn assign(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError>;
+
+    /// Ends a `Revoke` or `Lost`. Must name all of its partitions.
+    ///
+    /// # Errors
+    /// The consumer is fatally failed.
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
+
+    /// Stops fetching; records already fetched and not polled are fetched again on resumption.
+    ///
+    /// # Errors
+    /// A partition is not assigned.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
+
+    /// Goes on fetching after [`pause`](Consumer::pause).
+    ///
+    /// # Errors
+    /// A partition is not assigned.
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
+
+    /// Starts leaving the group: a `Revoke` of everything owned follows from `poll`.
+    ///
+    /// # Errors
+    /// The consumer is fatally failed.
+    fn unsubscribe(&mut self) -> Result<(), KafkaError>;
+
+    /// A handle by which producers ask for the group metadata.
+    fn group(&self) -> Self::Group;
+
+    /// A function that makes a waiting [`poll`](Consumer::poll) return early, from any thread.
+    fn waker(&self) -> Waker;
+}
+
+/// Makes a waiting poll return early.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// How much one poll may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PollLimit {
+    /// Records.
+    pub records: usize,
+    /// Bytes of keys, values and headers; the last record may exceed it.
+    pub bytes: usize,
+}
+
+/// What a poll brought.
+#[derive(Debug)]
+pub enum Polled {
+    /// Records of one partition, in offset order.
+    Records(Batch),
+    /// The read position reached the last stable offset; `offset` lies beyond control records and
+    /// aborted records.
+    End {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The next offset to be fetched.
+        offset: u64,
+    },
+    /// The group gives these partitions to this member, in addition to those it has.
+    Assign(Vec<TopicPartition>),
+    /// The group takes these partitions back; the member still owns them.
+    Revoke(Vec<TopicPartition>),
+    /// These partitions may already have another owner.
+    Lost(Vec<TopicPartition>),
+    /// The input position of a partition is no longer in the log.
+    OutOfRange(TopicPartition),
+    /// A passing fault, for the log and the connection state.
+    Fault(KafkaError),
+}
+
+/// Tells the group's current metadata (KIP-447).
+pub trait Group: Clone + Send + Sync + 'static {
+    /// The generation (or member epoch) that the member is in; `None` while it is in none.
+    ///
+    /// A transaction that is sent without one is not fenced by the broker at all, so that
+    /// implementations of [`Producer::send_offsets`] refuse to.
+    fn generation(&self) -> Option<i32>;
+}
+
+/// One record to be produced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The topic to write to.
+    pub topic: Arc<str>,
+    /// The partition to write to; decided before it is sent.
+    pub partition: u32,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's value; `None` is a tombstone.
+    pub value: Option<Bytes>,
+    /// The record's headers, in order.
+    pub headers: Vec<Header>,
+    /// Milliseconds since the epoch; `None` lets the producer set the time of sending.
+    pub timestamp: Option<i64>,
+}
+
+/// An offset to be committed within a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitOffset {
+    /// Which input partition.
+    pub partition: TopicPartition,
+    /// The next offset to consume.
+    pub offset: u64,
+    /// The commit's metadata.
+    pub metadata: String,
+}
+
+/// A transactional producer, driven by one thread.
+///
+/// Calls follow librdkafka's transactional API (`rdkafka.h`, "Transactional producer API").
+/// Every method that waits returns by its timeout.
+pub trait Producer: Send + 'static {
+    /// The group handle of the matching consumer.
+    type Group: Group;
+
+    /// Registers the transactional id: fences its other producers and ends their transaction.
+    fn init(&mut self, timeout: Duration) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Begins a transaction; local.
+    ///
+    /// # Errors
+    /// The producer is in no state for it.
+    fn begin(&mut self) -> Result<(), KafkaError>;
+
+    /// Hands a record over for sending.
+    ///
+    /// # Errors
+    /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others: the
+    /// record is *not* part of the transaction, although a commit would succeed.
+    fn send(&mut self, output: &Output) -> Result<(), KafkaError>;
+
+    /// Waits until at most `in_flight` records are without a delivery report.
+    ///
+    /// # Errors
+    /// The first failed delivery report of this transaction, or a timeout.
+    fn flush(
+        &mut self,
+        in_flight: usize,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Adds consumed offsets to the transaction, with the group metadata of this moment.
+    fn send_offsets(
+        &mut self,
+        offsets: &[CommitOffset],
+        group: &Self::Group,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Commits. All records must have been flushed.
+    fn commit(&mut self, timeout: Duration) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Aborts.
+    fn abort(&mut self, timeout: Duration) -> impl Future<Output = Result<(), KafkaError>> + Send;
+}
+
+/// A committed offset as the group has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to consume.
+    pub offset: u64,
+    /// The commit's metadata; empty where none was given.
+    pub metadata: String,
+}
+
+/// What is in a partition's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    /// The first offset that still exists.
+    pub start: u64,
+    /// The last stable offset: where a `read_committed` reader stops.
+    pub end: u64,
+}
+
+/// A topic as the cluster describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id (KIP-516): another one under the same name is another topic.
+    pub id: [u8; 16],
+    /// How many partitions it has.
+    pub partitions: u32,
+}
+
+/// Questions about group and topics; each waits at most `timeout`.
+pub trait Admin: Send + 'static {
+    /// The cluster's id.
+    fn cluster_id(
+        &mut self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<String, KafkaError>> + Send;
+
+    /// Describes topics, in the order asked.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopic`] if one does not exist.
+    fn topics(
+        &mut self,
+        names: &[Arc<str>],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Vec<Topic>, KafkaError>> + Send;
+
+    /// The group's committed offsets, in the order asked; waits for pending ones to be decided
+    /// (KIP-447, `require_stable`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] while an open transaction holds an offset pending.
+    fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Vec<Option<Committed>>, KafkaError>> + Send;
+
+    /// The range of a partition's log that a `read_committed` reader can see.
+    fn log_range(
+        &mut self,
+        partition: &TopicPartition,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<LogRange, KafkaError>> + Send;
+}
