@@ -1,7 +1,25 @@
 //! The decisions of Countersign, pure: no clock, no I/O, no randomness, no async.
+//!
+//! - [`transition`] says what may happen to a message; [`Runs`] keeps it for a whole partition.
+//! - [`CommitMetadata`] is what moves with a partition to its next owner.
+//! - [`Backoff`] says how long to wait.
 
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod disposition;
+mod entry;
+mod metadata;
+mod runs;
+mod span;
+mod state;
+mod transition;
 
+pub use backoff::Backoff;
 pub use disposition::Disposition;
+pub use entry::{End, Entry, Moved, Note, Part, PartitionId, TransactionRecord};
+pub use metadata::{Author, CommitMetadata, MetadataError, Trial};
+pub use runs::{ApplyError, Change, Run, Runs};
+pub use span::Span;
+pub use state::{History, Outcome, Reason, State};
+pub use transition::{Durability, Event, InvalidTransition, transition};

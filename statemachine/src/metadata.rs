@@ -1,0 +1,284 @@
+//! The metadata of a committed offset: what must move with a partition to its next owner.
+//!
+//! The bytes are described in `docs/format.md`. They travel as text in Kafka's offset metadata,
+//! whose length brokers limit (`offset.metadata.max.bytes`, 4,096 by default; one byte more aborts
+//! the transaction), so that [`CommitMetadata::encoded_len`] is exact.
+//!
+//! An unknown version is an error and never counts as empty: whoever treats what it cannot read as
+//! nothing would do completed messages again.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::span::Span;
+
+/// Who wrote a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Author {
+    /// The instance's name with its worker, as in the transactional id.
+    pub instance: String,
+    /// Random per start of the process.
+    pub incarnation: u64,
+    /// The transaction's number within the incarnation.
+    pub number: u64,
+}
+
+/// A message that a careful owner announces before its handler runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Trial {
+    /// The message.
+    pub offset: u64,
+    /// How often it was announced.
+    pub deliveries: u32,
+}
+
+/// What a commit says beyond its offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitMetadata {
+    /// Who wrote it.
+    pub author: Author,
+    /// The author that this owner found when it took the partition over.
+    pub prev: Option<Author>,
+    /// The topic's id: the same name may come to mean another topic.
+    pub topic_id: [u8; 16],
+    /// Done messages at or above the committed offset; rising, not touching.
+    pub completed: Vec<Span>,
+    /// Failed messages that are not done, with how often they failed; rising.
+    pub attempts: Vec<(u64, u32)>,
+    /// The owner let the partition go in good order.
+    pub released: bool,
+    /// Takeovers in a row, with this very offset, that found no `released`.
+    pub takeovers: u32,
+    /// The message that is being tried alone.
+    pub trial: Option<Trial>,
+}
+
+/// Why metadata cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum MetadataError {
+    /// It was written by a newer Countersign.
+    #[error("version {0} of the commit metadata is not known; upgrade this instance")]
+    UnknownVersion(u8),
+    /// It is cut off or damaged.
+    #[error("the commit metadata is malformed at byte {at}")]
+    Malformed {
+        /// How far it could be read.
+        at: usize,
+    },
+}
+
+const VERSION: u8 = 1;
+
+const HAS_PREV: u8 = 1;
+const RELEASED: u8 = 1 << 1;
+const HAS_TRIAL: u8 = 1 << 2;
+
+impl CommitMetadata {
+    /// Encodes it for a commit of `offset`: positions are written relative to it.
+    ///
+    /// # Panics
+    /// A completed span or an attempt lies below `offset`, which no commit can mean.
+    #[must_use]
+    pub fn encode(&self, offset: u64) -> Vec<u8> {
+        let mut out = vec![VERSION, self.flags()];
+        put_author(&mut out, &self.author);
+        if let Some(prev) = &self.prev {
+            put_author(&mut out, prev);
+        }
+        out.extend_from_slice(&self.topic_id);
+        put_varint(&mut out, u64::from(self.takeovers));
+        put_varint(&mut out, self.completed.len() as u64);
+        let mut from = offset;
+        for span in &self.completed {
+            put_varint(&mut out, distance(from, span.first));
+            put_varint(&mut out, span.len() - 1);
+            from = span.end;
+        }
+        put_varint(&mut out, self.attempts.len() as u64);
+        let mut from = offset;
+        for &(at, attempt) in &self.attempts {
+            put_varint(&mut out, distance(from, at));
+            put_varint(&mut out, u64::from(attempt));
+            from = at;
+        }
+        if let Some(trial) = self.trial {
+            put_varint(&mut out, distance(offset, trial.offset));
+            put_varint(&mut out, u64::from(trial.deliveries));
+        }
+        out
+    }
+
+    /// How many bytes [`encode`](Self::encode) gives.
+    pub fn encoded_len(&self, offset: u64) -> usize {
+        self.encode(offset).len()
+    }
+
+    fn flags(&self) -> u8 {
+        let mut flags = 0;
+        if self.prev.is_some() {
+            flags |= HAS_PREV;
+        }
+        if self.released {
+            flags |= RELEASED;
+        }
+        if self.trial.is_some() {
+            flags |= HAS_TRIAL;
+        }
+        flags
+    }
+
+    /// Decodes what a commit of `offset` says. Inverse of [`encode`](Self::encode), and strict: bytes
+    /// that no encoder writes are refused.
+    ///
+    /// # Errors
+    /// See [`MetadataError`].
+    pub fn decode(offset: u64, bytes: &[u8]) -> Result<Self, MetadataError> {
+        let mut input = Input { bytes, at: 0 };
+        match input.byte()? {
+            VERSION => {}
+            version => return Err(MetadataError::UnknownVersion(version)),
+        }
+        let flags = input.byte()?;
+        if flags & !(HAS_PREV | RELEASED | HAS_TRIAL) != 0 {
+            return Err(input.malformed());
+        }
+        let author = input.author()?;
+        let prev = if flags & HAS_PREV == 0 { None } else { Some(input.author()?) };
+        let topic_id = input.array()?;
+        let takeovers = input.varint_u32()?;
+        let completed = input.completed(offset)?;
+        let attempts = input.attempts(offset)?;
+        let trial = if flags & HAS_TRIAL == 0 { None } else { Some(input.trial(offset)?) };
+        if input.at != bytes.len() {
+            return Err(input.malformed());
+        }
+        let released = flags & RELEASED != 0;
+        Ok(Self { author, prev, topic_id, completed, attempts, released, takeovers, trial })
+    }
+}
+
+fn distance(from: u64, to: u64) -> u64 {
+    to.checked_sub(from).expect("positions in a commit's metadata rise from its offset")
+}
+
+fn put_author(out: &mut Vec<u8>, author: &Author) {
+    put_varint(out, author.instance.len() as u64);
+    out.extend_from_slice(author.instance.as_bytes());
+    out.extend_from_slice(&author.incarnation.to_be_bytes());
+    put_varint(out, author.number);
+}
+
+/// LEB128, as in protocol buffers.
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let low = u8::try_from(value & 0x7f).expect("seven bits fit a byte");
+        value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+struct Input<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Input<'_> {
+    fn malformed(&self) -> MetadataError {
+        MetadataError::Malformed { at: self.at }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&[u8], MetadataError> {
+        let end = self.at.checked_add(len).ok_or_else(|| self.malformed())?;
+        let taken = self.bytes.get(self.at..end).ok_or_else(|| self.malformed())?;
+        self.at = end;
+        Ok(taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, MetadataError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], MetadataError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn varint(&mut self) -> Result<u64, MetadataError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            let shifted = bits << shift;
+            if shifted >> shift != bits {
+                return Err(self.malformed());
+            }
+            value |= shifted;
+            if byte & 0x80 == 0 {
+                // A longer form of the same number is one that no encoder writes.
+                return if byte == 0 && shift > 0 { Err(self.malformed()) } else { Ok(value) };
+            }
+        }
+        Err(self.malformed())
+    }
+
+    fn varint_u32(&mut self) -> Result<u32, MetadataError> {
+        let value = self.varint()?;
+        u32::try_from(value).map_err(|_| self.malformed())
+    }
+
+    fn author(&mut self) -> Result<Author, MetadataError> {
+        let len = self.varint()?;
+        let len = usize::try_from(len).map_err(|_| self.malformed())?;
+        let at = self.at;
+        let name = std::str::from_utf8(self.take(len)?);
+        let instance = name.map_err(|_| MetadataError::Malformed { at })?.to_owned();
+        let incarnation = u64::from_be_bytes(self.array()?);
+        let number = self.varint()?;
+        Ok(Author { instance, incarnation, number })
+    }
+
+    fn sum(&self, from: u64, distance: u64) -> Result<u64, MetadataError> {
+        from.checked_add(distance).filter(|&sum| sum < u64::MAX).ok_or_else(|| self.malformed())
+    }
+
+    fn completed(&mut self, offset: u64) -> Result<Vec<Span>, MetadataError> {
+        let mut spans: Vec<Span> = Vec::new();
+        let mut from = offset;
+        for _ in 0..self.varint()? {
+            let gap = self.varint()?;
+            if gap == 0 && !spans.is_empty() {
+                return Err(self.malformed());
+            }
+            let first = self.sum(from, gap)?;
+            let last = self.varint()?;
+            let end = self.sum(self.sum(first, last)?, 1)?;
+            spans.push(Span { first, end });
+            from = end;
+        }
+        Ok(spans)
+    }
+
+    fn attempts(&mut self, offset: u64) -> Result<Vec<(u64, u32)>, MetadataError> {
+        let mut attempts: Vec<(u64, u32)> = Vec::new();
+        let mut from = offset;
+        for _ in 0..self.varint()? {
+            let gap = self.varint()?;
+            if gap == 0 && !attempts.is_empty() {
+                return Err(self.malformed());
+            }
+            from = self.sum(from, gap)?;
+            attempts.push((from, self.varint_u32()?));
+        }
+        Ok(attempts)
+    }
+
+    fn trial(&mut self, offset: u64) -> Result<Trial, MetadataError> {
+        let gap = self.varint()?;
+        Ok(Trial { offset: self.sum(offset, gap)?, deliveries: self.varint_u32()? })
+    }
+}

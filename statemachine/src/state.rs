@@ -1,0 +1,154 @@
+//! The states of a message, and what is counted along with them.
+//!
+//! ```text
+//! pending ----start------> processing ----committed----> confirmed(outcome)
+//!    ^                          |   \
+//!    |                          |    `--reply lost--> in doubt --verdict--> confirmed | rolled_back
+//!    |                          `--error, panic, deadline | aborted | crashed | revoked--.
+//!    `-------------again (at once, or when the retry is due)------ rolled_back(reason) <-'
+//! ```
+//!
+//! Monotonic: `attempt`, `deliveries` within a life, and `life`. Only an operator's rewind leaves
+//! `confirmed`; it starts a new life.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum State {
+    /// Known, and not being worked on.
+    Pending,
+    /// Signed in: a handler runs, has run, or the result is part of an open transaction.
+    Processing,
+    /// The transaction was to be committed and the reply was lost: a phase of `processing`.
+    InDoubt,
+    /// The transaction that holds its outputs and its offset is committed.
+    Confirmed(Outcome),
+    /// What was done for it is undone.
+    RolledBack(Reason),
+}
+
+/// How a confirmed message ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Its outputs, of which there may be none, are visible.
+    Processed,
+    /// It is in the dead-letter topic.
+    DeadLettered,
+    /// It waits in a retry topic.
+    Parked,
+    /// It repeated an earlier message.
+    Duplicate,
+    /// An operator passed over it.
+    Skipped,
+    /// Another instance did it; the history names it.
+    Elsewhere,
+    /// It is done, and the commit does not say by whom.
+    Unknown,
+}
+
+/// Why a message was rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Reason {
+    /// Its handler returned an error, or its output could not be sent.
+    Error,
+    /// Its handler panicked.
+    Panic,
+    /// Its handler missed its deadline.
+    Deadline,
+    /// The transaction was aborted, through no fault of the message.
+    Aborted,
+    /// The process ended while it was being worked on.
+    Crashed,
+    /// The partition went to another owner.
+    Revoked,
+}
+
+impl Reason {
+    /// Whether the message itself caused it; only then it counts as an attempt.
+    pub const fn is_own(self) -> bool {
+        match self {
+            Self::Error | Self::Panic | Self::Deadline => true,
+            Self::Aborted | Self::Crashed | Self::Revoked => false,
+        }
+    }
+}
+
+/// A message's state with its counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct History {
+    /// Where it stands.
+    pub state: State,
+    /// How often it failed by itself: what limits apply to.
+    pub attempt: u32,
+    /// How often it was started, for whatever reason.
+    pub deliveries: u32,
+    /// How often an operator rewound it.
+    pub life: u32,
+}
+
+impl History {
+    /// A message that nothing has happened to.
+    pub const NEW: Self = Self { state: State::Pending, attempt: 0, deliveries: 0, life: 0 };
+
+    /// A message that was done at the first try.
+    pub const CLEAN: Self =
+        Self { state: State::Confirmed(Outcome::Processed), attempt: 0, deliveries: 1, life: 0 };
+}
+
+impl State {
+    /// The state's name as users see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::InDoubt => "in doubt",
+            Self::Confirmed(_) => "confirmed",
+            Self::RolledBack(_) => "rolled_back",
+        }
+    }
+
+    /// Whether the message is done for good.
+    pub const fn is_confirmed(self) -> bool {
+        matches!(self, Self::Confirmed(_))
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pending | Self::Processing | Self::InDoubt => f.write_str(self.name()),
+            Self::Confirmed(outcome) => write!(f, "confirmed ({outcome})"),
+            Self::RolledBack(reason) => write!(f, "rolled_back ({reason})"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Processed => "processed",
+            Self::DeadLettered => "dead-lettered",
+            Self::Parked => "parked",
+            Self::Duplicate => "duplicate",
+            Self::Skipped => "skipped",
+            Self::Elsewhere => "elsewhere",
+            Self::Unknown => "author unknown",
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Deadline => "deadline",
+            Self::Aborted => "aborted",
+            Self::Crashed => "crashed",
+            Self::Revoked => "revoked",
+        })
+    }
+}
