@@ -1,5 +1,7 @@
 //! The local Kafka starts, keeps its data over a kill, and goes away with its owner.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -233,4 +235,27 @@ fn broker_ends_when_its_owner_is_killed() {
     child.wait().unwrap();
     wait_until("the watchdog kills the broker", || !accepts(&bootstrap));
     wait_until("the watchdog removes the data", || is_empty(dir.path()));
+}
+
+fn error_without_programs(cache: Option<&Path>) -> String {
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-local-kafka"));
+    command.env("PATH", empty.path());
+    if let Some(cache) = cache {
+        command.env("COUNTERSIGN_KAFKA_CACHE", cache);
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn missing_programs_are_named() {
+    let cache = tempfile::tempdir().unwrap();
+    let error = error_without_programs(Some(cache.path()));
+    assert!(error.contains("`mvn`") && error.contains("apt-get install maven"), "{error}");
+    // What Maven brings is there once any broker has been started.
+    LocalKafka::shared().unwrap();
+    let error = error_without_programs(None);
+    assert!(error.contains("`java`") && error.contains("openjdk-17-jre-headless"), "{error}");
 }

@@ -1,6 +1,8 @@
 //! The proxy forwards, and its faults do to a naive transactional loop what `delayed-endtxn.md`
 //! says: that shows that the proxy is right, and why the library must do better.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Why there is no local Kafka.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -21,7 +21,10 @@ pub enum LocalKafkaError {
         package: &'static str,
     },
     /// Maven could not fetch the broker's jars.
-    #[error("fetching Kafka into {} with Maven failed ({status}); Maven said:\n{output}", cache.display())]
+    #[error(
+        "fetching Kafka into {} with Maven failed ({status}); Maven said:\n{output}",
+        cache.display()
+    )]
     Fetch {
         /// Where they were to be put.
         cache: PathBuf,
@@ -97,6 +100,11 @@ impl LocalKafkaError {
     pub(super) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::Io { action, source }
+    }
+
+    /// Wraps an I/O error with what was tried on which file.
+    pub(super) fn file(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        Self::io(format!("{verb} {}", path.display()))
     }
 
     /// Tells an absent program from other failures to start it.

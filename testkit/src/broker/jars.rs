@@ -43,11 +43,11 @@ const POM: &str = concat!(
 /// The class path of the broker, fetching what is missing.
 pub(super) fn class_path() -> Result<String, LocalKafkaError> {
     let cache = cache_dir();
-    fs::create_dir_all(&cache).map_err(LocalKafkaError::io(format!("making {cache:?}")))?;
+    fs::create_dir_all(&cache).map_err(LocalKafkaError::file("making", &cache))?;
     let path = cache.join("lock");
-    let lock = File::create(&path).map_err(LocalKafkaError::io(format!("making {path:?}")))?;
+    let lock = File::create(&path).map_err(LocalKafkaError::file("making", &path))?;
     flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|errno| LocalKafkaError::io(format!("locking {path:?}"))(errno.into()))?;
+        .map_err(|errno| LocalKafkaError::file("locking", &path)(errno.into()))?;
     if !is_complete(&cache) {
         fetch(&cache)?;
     }
@@ -75,10 +75,10 @@ fn is_complete(cache: &Path) -> bool {
 fn fetch(cache: &Path) -> Result<(), LocalKafkaError> {
     let jars = jars_dir(cache);
     if jars.exists() {
-        fs::remove_dir_all(&jars).map_err(LocalKafkaError::io(format!("removing {jars:?}")))?;
+        fs::remove_dir_all(&jars).map_err(LocalKafkaError::file("removing", &jars))?;
     }
     let pom = cache.join("pom.xml");
-    fs::write(&pom, POM).map_err(LocalKafkaError::io(format!("writing {pom:?}")))?;
+    fs::write(&pom, POM).map_err(LocalKafkaError::file("writing", &pom))?;
     let output = Command::new("mvn")
         .args(["-q", "-B", "-DincludeScope=runtime", "-f"])
         .arg(&pom)
@@ -96,7 +96,7 @@ fn fetch(cache: &Path) -> Result<(), LocalKafkaError> {
         });
     }
     let marker = cache.join("complete");
-    fs::write(&marker, POM).map_err(LocalKafkaError::io(format!("writing {marker:?}")))
+    fs::write(&marker, POM).map_err(LocalKafkaError::file("writing", &marker))
 }
 
 #[cfg(test)]

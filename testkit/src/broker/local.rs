@@ -132,10 +132,10 @@ impl LocalKafka {
             ),
         };
         let data = dir.path().join("data");
-        fs::create_dir_all(&data).map_err(LocalKafkaError::io(format!("making {data:?}")))?;
+        fs::create_dir_all(&data).map_err(LocalKafkaError::file("making", &data))?;
         let properties = dir.path().join("server.properties");
         fs::write(&properties, server_properties(options, ports, &data))
-            .map_err(LocalKafkaError::io(format!("writing {properties:?}")))?;
+            .map_err(LocalKafkaError::file("writing", &properties))?;
         format(class_path, &properties, &data)?;
         let kafka = Self {
             jvm: Mutex::new(None),
@@ -271,7 +271,7 @@ impl LocalKafka {
             .create(true)
             .append(true)
             .open(&path)
-            .map_err(LocalKafkaError::io(format!("opening {path:?}")))
+            .map_err(LocalKafkaError::file("opening", &path))
     }
 
     fn log_tail(&self) -> String {

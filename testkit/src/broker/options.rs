@@ -60,8 +60,8 @@ pub(super) struct Proxied {
 const FOR_TESTS: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "false"),
     // A killed broker must be taken for gone quickly: until then its next start is refused.
-    ("broker.heartbeat.interval.ms", "500"),
-    ("broker.session.timeout.ms", "3000"),
+    ("broker.heartbeat.interval.ms", "250"),
+    ("broker.session.timeout.ms", "2000"),
     ("controller.listener.names", "CONTROLLER"),
     ("group.consumer.min.heartbeat.interval.ms", "100"),
     ("group.consumer.min.session.timeout.ms", "1000"),
