@@ -33,7 +33,7 @@ struct Naive {
 impl Naive {
     fn start(name: &'static str) -> Self {
         let (kafka, proxy) = shared();
-        kafka.create_topic(&format!("{name}-in"), 1).unwrap();
+        kafka.create_topic(&format!("{name}-in"), 2).unwrap();
         kafka.create_topic(&format!("{name}-out"), 1).unwrap();
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", proxy.bootstrap())
@@ -61,14 +61,18 @@ impl Naive {
     }
 
     fn send_offset(&self, offset: i64) {
+        self.send_offset_of(0, offset);
+    }
+
+    fn send_offset_of(&self, partition: i32, offset: i64) {
         let mut offsets = TopicPartitionList::new();
         let topic = format!("{}-in", self.name);
-        offsets.add_partition_offset(&topic, 0, Offset::Offset(offset)).unwrap();
+        offsets.add_partition_offset(&topic, partition, Offset::Offset(offset)).unwrap();
         let group = self.group.group_metadata().unwrap();
         self.producer.send_offsets_to_transaction(&offsets, &group, TIMEOUT).unwrap();
     }
 
-    /// The committed outputs, as value and count, and the group's offset.
+    /// The committed outputs, as value and count, and the group's offset of partition 0.
     fn seen(&self) -> (Vec<(String, usize)>, Option<u64>) {
         let bootstrap = shared().0.bootstrap();
         let topic = format!("{}-out", self.name);
@@ -165,6 +169,27 @@ fn late_offsets_go_back() {
     naive.producer.commit_transaction(TIMEOUT).unwrap();
     let outputs = vec![("one".to_owned(), 5), ("two".to_owned(), 5)];
     assert_eq!(naive.seen(), (outputs, Some(5)), "the offset went back, silently");
+}
+
+/// Row 18: late offsets of transaction 1, which was aborted, are committed by transaction 2.
+#[test]
+fn late_offsets_of_an_abort_are_committed() {
+    let name = "row-18";
+    let naive = Naive::start(name);
+    naive.begin_with_outputs("one");
+    let key = api_key::TXN_OFFSET_COMMIT;
+    let held = shared().1.hold_next_matching(key, HoldForm::Close, contains(name));
+    naive.send_offset(5);
+    held.wait_held(TIMEOUT).unwrap();
+    naive.producer.abort_transaction(TIMEOUT).unwrap();
+    assert_eq!(naive.seen(), (vec![], None));
+
+    naive.begin_with_outputs("two");
+    naive.send_offset_of(1, 10);
+    held.release(TIMEOUT).unwrap();
+    naive.producer.commit_transaction(TIMEOUT).unwrap();
+    let seen = (vec![("two".to_owned(), 5)], Some(5));
+    assert_eq!(naive.seen(), seen, "an aborted offset is committed, silently");
 }
 
 /// A request that only matches another transaction passes, and so does one whose handle is gone.

@@ -115,7 +115,7 @@ impl Frame {
 /// A predicate for frames that contain `needle`, such as a transactional id.
 pub fn contains(needle: impl Into<Vec<u8>>) -> impl Fn(&[u8]) -> bool + Send + 'static {
     let needle = needle.into();
-    // A window of no bytes would panic; nothing is contained in everything.
+    // `windows` panics for an empty needle.
     move |frame| needle.is_empty() || frame.windows(needle.len()).any(|window| window == needle)
 }
 
