@@ -103,6 +103,8 @@ impl Jvm {
     pub(super) fn terminate(&mut self, timeout: Duration) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
         self.signal(Signal::TERM)?;
+        // A paused process would not hear it.
+        self.signal(Signal::CONT)?;
         while self.exited()?.is_none() && Instant::now() < deadline {
             thread::sleep(POLL_INTERVAL);
         }

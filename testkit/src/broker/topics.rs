@@ -26,10 +26,15 @@ fn client_config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-/// Whether a metadata request brings a broker.
+/// Whether a metadata request brings a broker that leads all there is: after a kill it is back for
+/// a moment before its partitions are.
 pub(super) fn answers(bootstrap: &str, timeout: Duration) -> Result<bool, KafkaError> {
     let client: BaseConsumer = client_config(bootstrap).create()?;
-    Ok(client.fetch_metadata(None, timeout).is_ok_and(|metadata| !metadata.brokers().is_empty()))
+    let Ok(metadata) = client.fetch_metadata(None, timeout) else {
+        return Ok(false);
+    };
+    let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    Ok(!metadata.brokers().is_empty() && partitions.all(|partition| partition.leader() >= 0))
 }
 
 /// Creates a topic and waits until every partition has a leader.
