@@ -125,7 +125,11 @@ fn committed_offsets_come_with_metadata() {
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset("offsets", 1, Offset::Offset(7)).unwrap();
     offsets.find_partition("offsets", 1).unwrap().set_metadata("runs");
-    consumer.commit(&offsets, CommitMode::Sync).unwrap();
+    // The first commit to a fresh broker was refused once; what refuses it is printed.
+    wait_until("the group's offset is committed", || {
+        let committed = consumer.commit(&offsets, CommitMode::Sync);
+        committed.inspect_err(|error| eprintln!("commit refused: {error:?}")).is_ok()
+    });
     let found = committed_offsets(kafka.bootstrap(), "offsets-group", "offsets", TIMEOUT).unwrap();
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [(1, (7, "runs".to_owned()))]);
 }
