@@ -187,4 +187,82 @@ mod tests {
             assert_eq!((error.kind, error.disposition), (kind, disposition), "{code:?}");
         }
     }
+
+    #[test]
+    fn rights_and_settings_are_permanent_whatever_the_flags() {
+        let codes = [
+            (Code::TopicAuthorizationFailed, ErrorKind::NotAuthorized),
+            (Code::GroupAuthorizationFailed, ErrorKind::NotAuthorized),
+            (Code::TransactionalIdAuthorizationFailed, ErrorKind::NotAuthorized),
+            (Code::ClusterAuthorizationFailed, ErrorKind::NotAuthorized),
+            (Code::Authentication, ErrorKind::NotAuthorized),
+            (Code::SaslAuthenticationFailed, ErrorKind::NotAuthorized),
+            (Code::InvalidTransactionTimeout, ErrorKind::Config),
+            (Code::UnsupportedFeature, ErrorKind::Config),
+            (Code::InvalidArgument, ErrorKind::Config),
+        ];
+        for (code, kind) in codes {
+            for flags in [(true, false, false), (false, true, false), (false, false, true)] {
+                let failure = flagged(code, flags.0, flags.1, flags.2);
+                let error = classify("init_transactions", failure, Unflagged::Fatal);
+                let got = (error.kind, error.disposition);
+                assert_eq!(got, (kind, Disposition::Permanent), "{code:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_have_kinds() {
+        let table = [
+            (Code::MessageTimedOut, ErrorKind::Timeout),
+            (Code::UnstableOffsetCommit, ErrorKind::Timeout),
+            (Code::BrokerTransportFailure, ErrorKind::Transport),
+            (Code::Resolve, ErrorKind::Transport),
+            (Code::AllBrokersDown, ErrorKind::AllBrokersDown),
+            (Code::QueueFull, ErrorKind::QueueFull),
+            (Code::MessageSizeTooLarge, ErrorKind::TooLarge),
+            (Code::UnknownTopicOrPartition, ErrorKind::UnknownTopic),
+            (Code::UnknownPartition, ErrorKind::UnknownPartition),
+            (Code::Fenced, ErrorKind::Fenced),
+            (Code::ProducerFenced, ErrorKind::Fenced),
+            (Code::InvalidProducerEpoch, ErrorKind::Fenced),
+            (Code::FencedInstanceId, ErrorKind::FencedInstance),
+            (Code::IllegalGeneration, ErrorKind::StaleGeneration),
+            (Code::UnknownMemberId, ErrorKind::StaleGeneration),
+            (Code::StaleMemberEpoch, ErrorKind::StaleGeneration),
+            (Code::InvalidTransactionalState, ErrorKind::InvalidTransactionState),
+            (Code::PollExceeded, ErrorKind::PollExceeded),
+            (Code::InvalidProducerIdMapping, ErrorKind::Other),
+        ];
+        for (code, expected) in table {
+            assert_eq!(kind(code), expected, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn without_flags_the_place_decides() {
+        let state = || Failure::of(Code::State, "words");
+        let disposition = |unflagged| classify("call", state(), unflagged).disposition;
+        assert_eq!(disposition(Unflagged::Fatal), Disposition::Fatal);
+        assert_eq!(disposition(Unflagged::Abortable), Disposition::Abortable);
+        assert_eq!(disposition(Unflagged::Retriable), Disposition::Retriable);
+        let full = classify("produce", Failure::of(Code::QueueFull, ""), Unflagged::Abortable);
+        assert_eq!(full.disposition, Disposition::Retriable);
+        let fatal = classify("produce", Failure::of(Code::Fatal, ""), Unflagged::Abortable);
+        assert_eq!(fatal.disposition, Disposition::Fatal);
+    }
+
+    #[test]
+    fn the_bindings_errors_keep_their_codes() {
+        let flush = BindingError::Flush(Code::OperationTimedOut);
+        let error = classify_binding("flush", &flush);
+        assert_eq!((error.kind, error.disposition), (ErrorKind::Timeout, Disposition::Retriable));
+        let error = classify_binding("new", &BindingError::ClientCreation("words".into()));
+        assert_eq!((error.kind, error.disposition), (ErrorKind::Config, Disposition::Permanent));
+        assert!(error.message.contains("words"));
+        let fatal = BindingError::MessageConsumptionFatal(Code::FencedInstanceId);
+        let error = classify_binding("poll", &fatal);
+        let expected = (ErrorKind::FencedInstance, Disposition::Fatal);
+        assert_eq!((error.kind, error.disposition), expected);
+    }
 }

@@ -255,3 +255,126 @@ impl SettingError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> ClusterConfig {
+        ClusterConfig::new("localhost:9092", "group", ["in"])
+    }
+
+    #[test]
+    fn the_defaults_are_accepted() {
+        assert_eq!(config().check(), Ok(()));
+        let consumer = ClusterConfig { group_protocol: GroupProtocol::Consumer, ..config() };
+        assert_eq!(consumer.check(), Ok(()));
+    }
+
+    #[test]
+    fn bad_fields_are_refused_by_name() {
+        type Change = fn(&mut ClusterConfig);
+        let table: &[(&str, Change)] = &[
+            ("brokers", |c| c.brokers = " ".into()),
+            ("group", |c| c.group = String::new()),
+            ("topics", |c| c.topics.clear()),
+            ("topics", |c| c.topics.push(String::new())),
+            ("topics", |c| c.topics.push("a b".into())),
+            ("topics", |c| c.topics.push("a\0".into())),
+            ("instance", |c| c.instance = Some(String::new())),
+            ("transaction_timeout_ms", |c| c.transaction_timeout_ms = 999),
+            ("transaction_timeout_ms", |c| c.transaction_timeout_ms = 15_000),
+            ("session_timeout_ms", |c| c.session_timeout_ms = 300_000),
+            ("retry_backoff_ms", |c| c.retry_backoff_ms = 9),
+            ("retry_backoff_ms", |c| c.retry_backoff_ms = 10_000),
+            ("linger_ms", |c| c.linger_ms = 10_000),
+            ("assignor", |c| {
+                c.assignor = Assignor::RoundRobin;
+                c.group_protocol = GroupProtocol::Consumer;
+            }),
+            ("transaction_timeout_ms", |c| {
+                c.transaction_timeout_ms = 300_000;
+                c.group_protocol = GroupProtocol::Consumer;
+            }),
+        ];
+        for (setting, change) in table {
+            let mut config = config();
+            change(&mut config);
+            let error = config.check().expect_err(setting);
+            assert_eq!(error.setting, *setting, "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_that_break_the_guarantee_are_refused_by_name() {
+        let table = [
+            ("enable.auto.commit", "true"),
+            ("enable.auto.offset.store", "true"),
+            ("isolation.level", "read_uncommitted"),
+            ("transactional.id", "mine"),
+            ("enable.idempotence", "false"),
+            ("acks", "1"),
+            ("request.required.acks", "1"),
+            ("enable.partition.eof", "false"),
+            ("group.id", "other"),
+            ("group.instance.id", "other"),
+            ("max.in.flight", "6"),
+            ("max.in.flight.requests.per.connection", "1000"),
+            ("auto.offset.reset", "latest"),
+            ("allow.auto.create.topics", "true"),
+            ("enable.gapless.guarantee", "true"),
+            ("delivery.report.only.error", "false"),
+            ("retry.backoff.ms", "10"),
+            ("retry.backoff.max.ms", "99"),
+            ("message.timeout.ms", "10001"),
+            ("delivery.timeout.ms", "0"),
+            ("socket.timeout.ms", "60000"),
+            ("heartbeat.interval.ms", "15000"),
+            ("retries", "0"),
+            ("check.crcs", "false"),
+            ("linger.ms", "soon"),
+            ("consumer.isolation.level", "read_uncommitted"),
+            ("producer.acks", "0"),
+            ("max.in.flight", "many"),
+            ("no.such.setting", "1"),
+            ("producer.no.such.setting", "1"),
+            ("fetch.min.bytes", "few"),
+        ];
+        for (setting, value) in table {
+            let mut config = config();
+            config.extra.insert(setting.into(), value.into());
+            let error = config.check().expect_err(setting);
+            assert_eq!(error.setting, setting, "{error}");
+            assert!(!error.why.is_empty() && !error.remedy.is_empty(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn harmless_settings_pass_through() {
+        let table = [
+            ("client.id", "me"),
+            ("consumer.client.id", "me"),
+            ("fetch.min.bytes", "1"),
+            ("consumer.fetch.queue.backoff.ms", "20"),
+            ("producer.batch.size", "100000"),
+            ("max.in.flight", "5"),
+            ("message.timeout.ms", "10000"),
+            ("socket.timeout.ms", "5000"),
+            ("retry.backoff.max.ms", "100"),
+            ("statistics.interval.ms", "1000"),
+        ];
+        for (setting, value) in table {
+            let mut config = config();
+            config.extra.insert(setting.into(), value.into());
+            assert_eq!(config.check(), Ok(()), "{setting}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_be_a_secret_is_not_shown() {
+        let mut config = config();
+        config.extra.insert("no.such.password".into(), "hunter2".into());
+        let error = config.check().expect_err("no such setting");
+        assert!(!format!("{error} {error:?} {config:?}").contains("hunter2"));
+    }
+}

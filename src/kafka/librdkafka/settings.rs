@@ -270,3 +270,91 @@ pub(super) fn admin(config: &ClusterConfig) -> ClientConfig {
     client.remove("heartbeat.interval.ms");
     client
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::Kafka as _;
+    use crate::kafka::librdkafka::{Compression, LibrdKafka};
+
+    fn config(extra: &[(&str, &str)]) -> ClusterConfig {
+        let mut config = ClusterConfig::new("127.0.0.1:1", "group", ["in"]);
+        config.extra =
+            extra.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        config
+    }
+
+    #[test]
+    fn each_side_gets_its_settings() {
+        let mut config = config(&[
+            ("fetch.min.bytes", "7"),
+            ("consumer.client.id", "reader"),
+            ("producer.client.id", "writer"),
+        ]);
+        config.instance = Some("host".into());
+        config.compression = Compression::Lz4;
+        let (consumer, producer) = (consumer(&config, 3), producer(&config, "id"));
+        let table = [
+            (&consumer, "client.id", Some("reader")),
+            (&producer, "client.id", Some("writer")),
+            (&consumer, "fetch.min.bytes", Some("7")),
+            (&consumer, "group.instance.id", Some("host-3")),
+            (&consumer, "partition.assignment.strategy", Some("cooperative-sticky")),
+            (&consumer, "isolation.level", Some("read_committed")),
+            (&consumer, "auto.offset.reset", Some("error")),
+            (&consumer, "enable.partition.eof", Some("true")),
+            (&consumer, "transactional.id", None),
+            (&producer, "transactional.id", Some("id")),
+            (&producer, "retry.backoff.ms", Some("100")),
+            (&producer, "compression.type", Some("lz4")),
+            (&producer, "delivery.report.only.error", Some("true")),
+            (&producer, "group.id", None),
+            (&admin(&config), "group.instance.id", None),
+            (&admin(&config), "isolation.level", Some("read_committed")),
+        ];
+        for (client, name, value) in table {
+            assert_eq!(client.get(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn one_sides_setting_wins_over_the_common_one() {
+        let config = config(&[("client.id", "both"), ("producer.client.id", "writer")]);
+        assert_eq!(consumer(&config, 0).get("client.id"), Some("both"));
+        assert_eq!(producer(&config, "id").get("client.id"), Some("writer"));
+    }
+
+    #[test]
+    fn the_consumer_protocol_leaves_to_the_broker_what_it_decides() {
+        let mut config = config(&[]);
+        config.group_protocol = GroupProtocol::Consumer;
+        let client = consumer(&config, 0);
+        let left = ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"];
+        for name in left {
+            assert_eq!(client.get(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn librdkafka_accepts_what_the_check_accepts() {
+        for (assignor, group_protocol, transaction_timeout_ms) in [
+            (Assignor::CooperativeSticky, GroupProtocol::Classic, 10_000),
+            (Assignor::Range, GroupProtocol::Classic, 1_000),
+            (Assignor::RoundRobin, GroupProtocol::Classic, 14_999),
+            (Assignor::CooperativeSticky, GroupProtocol::Consumer, 10_000),
+            (Assignor::Range, GroupProtocol::Consumer, 60_000),
+        ] {
+            let config = ClusterConfig {
+                assignor,
+                group_protocol,
+                transaction_timeout_ms,
+                // One for the consumer and one for the producer, given to both.
+                ..config(&[("fetch.min.bytes", "1"), ("batch.size", "100000")])
+            };
+            let kafka = LibrdKafka::new(config).expect("accepted");
+            drop(kafka.consumer(0).expect("a consumer"));
+            drop(kafka.producer("id").expect("a producer"));
+            drop(kafka.admin().expect("an admin"));
+        }
+    }
+}
