@@ -1,6 +1,6 @@
 //! The seam to Kafka: what the processor needs of a cluster, as four small traits.
 //!
-//! Two things implement it: [`rdkafka`](crate::kafka::librdkafka) for a real cluster, and the
+//! Two things implement it: [`librdkafka`] for a real cluster, and the
 //! model Kafka of the test kit. The same conformance tests run against both.
 //!
 //! Who owns what: one thread polls the [`Consumer`], one thread per slot drives a [`Producer`],
@@ -9,6 +9,7 @@
 
 mod batch;
 mod error;
+pub mod librdkafka;
 
 pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
