@@ -8,6 +8,7 @@ use countersign_statemachine::worker::{PositionError, StopReason};
 use thiserror::Error;
 
 use crate::driver::Identified;
+use crate::kafka::librdkafka::SettingError;
 use crate::kafka::{ErrorKind, KafkaError, TopicPartition};
 use crate::store::StoreError;
 
@@ -18,6 +19,9 @@ pub enum RunError {
     /// A setting does not fit the cluster, or a topic does not exist.
     #[error("{0}")]
     Config(KafkaError),
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Setting(SettingError),
     /// No broker answered in time.
     #[error("no answer from Kafka at {brokers} for {waited:?}: {source}; check the address and that the broker runs")]
     Unreachable {
@@ -82,6 +86,10 @@ pub enum RunError {
 }
 
 impl RunError {
+    pub(crate) fn of_setting(error: SettingError) -> Self {
+        Self::Setting(error)
+    }
+
     pub(crate) fn of_kafka(error: KafkaError) -> Self {
         match error.kind {
             ErrorKind::NotAuthorized => Self::NotAuthorized(error.to_string()),

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{Effect, Input, StopReason, Worker};
-use countersign_statemachine::{PartitionId, Settings};
+use countersign_statemachine::{Author, PartitionId, Settings};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -108,7 +108,10 @@ pub(crate) struct Driver {
     budget: Budget,
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
-    author: countersign_statemachine::Author,
+    author: Author,
+    transactional_ids: Vec<String>,
+    /// The group instance id.
+    member: String,
     clerk: Clerk,
     scout: Scout,
     jobs: FuturesUnordered<BoxFuture<'static, Finding>>,
@@ -137,7 +140,7 @@ impl Driver {
         let name = format!("countersign-poll-{}", parts.worker);
         let mut loops = vec![parts.host.spawn(&name, poll.run(receiver))];
         let mut slots = Vec::new();
-        for (slot, transactional_id) in (0_u32..).zip(parts.transactional_ids) {
+        for (slot, transactional_id) in (0_u32..).zip(parts.transactional_ids.clone()) {
             let config = SlotConfig {
                 slot,
                 transactional_id,
@@ -153,11 +156,13 @@ impl Driver {
             slots.push(orders);
         }
         Ok(Self {
-            author: countersign_statemachine::Author {
+            author: Author {
                 instance: parts.settings.instance.clone(),
                 incarnation: parts.settings.incarnation,
                 number: 0,
             },
+            member: parts.settings.instance.clone(),
+            transactional_ids: parts.transactional_ids,
             worker: Worker::new(parts.settings, Duration::ZERO),
             started: Instant::now(),
             inbox,
@@ -278,7 +283,7 @@ impl Driver {
             },
             News::OutOfRange(partition) => return Err(RunError::OutOfRange { partition }),
             News::Fault(error) => self.fault(&error),
-            News::ConsumerFailed(error) => return Err(RunError::of_consumer(error)),
+            News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),
         }
         Ok(())
     }
@@ -309,6 +314,6 @@ impl Driver {
         self.publish();
         // The last write is under way; its lines are what the next start wants to read.
         let _ = self.clerk.slots().await;
-        result.map_err(|reason| RunError::of_worker(reason, &self.known, &self.author.instance))
+        result.map_err(|reason| RunError::of_worker(reason, &self.known, &self.transactional_ids))
     }
 }

@@ -12,5 +12,5 @@ pub use message::Message;
 pub use outputs::{Outputs, To};
 pub use partitioner::{Partitioning, murmur2, partition_of_key};
 
-pub(crate) use adapter::Work;
-pub(crate) use outputs::{OutputError, Topics};
+pub(crate) use adapter::{Work, batch_work_of, work_of};
+pub(crate) use outputs::Topics;

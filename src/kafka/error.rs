@@ -30,6 +30,13 @@ impl KafkaError {
     }
 }
 
+impl KafkaError {
+    /// Whether Kafka could not be reached, as opposed to having refused.
+    pub fn is_connection(&self) -> bool {
+        matches!(self.kind, ErrorKind::Timeout | ErrorKind::Transport | ErrorKind::AllBrokersDown)
+    }
+}
+
 /// The kinds of error that the processor tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -228,12 +228,13 @@ pub trait Producer: Send + 'static {
     /// The producer is in no state for it.
     fn begin(&mut self) -> Result<(), KafkaError>;
 
-    /// Hands a record over for sending.
+    /// Hands a record over for sending. `mark` becomes the value of its provenance header and
+    /// replaces one that the output carries.
     ///
     /// # Errors
     /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others: the
     /// record is *not* part of the transaction, although a commit would succeed.
-    fn send(&mut self, output: &Output) -> Result<(), KafkaError>;
+    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError>;
 
     /// Waits until at most `in_flight` records are without a delivery report.
     ///

@@ -241,7 +241,7 @@ pub struct SettingError {
 }
 
 impl SettingError {
-    pub(super) fn new(
+    pub(crate) fn new(
         setting: impl Into<String>,
         value: impl ToString,
         why: impl Into<String>,
