@@ -46,7 +46,7 @@ impl ModelAdmin {
                 return Err(Code::CoordinatorNotAvailable.error(name));
             }
             Some(Fault::CrashBefore | Fault::CrashAfter) => {
-                self.kafka.crash_here(self.client).await
+                self.kafka.crash_here(self.client).await;
             }
             Some(Fault::Delay(delay) | Fault::Retried { late: delay }) => {
                 tokio::time::sleep_until(deadline.min(Instant::now() + delay)).await;
@@ -108,27 +108,21 @@ impl Admin for ModelAdmin {
 
 impl State {
     fn describe(&self, name: &Arc<str>) -> Result<Topic, KafkaError> {
-        match self.topics.get(name) {
-            Some(topic) => {
-                Ok(Topic { name: name.clone(), id: topic.id, partitions: topic.partition_count() })
-            }
-            None => {
-                let kind = ErrorKind::UnknownTopic;
-                let message = format!("topic {name} does not exist");
-                Err(KafkaError::new("describe_topics", kind, Disposition::Permanent, message))
-            }
-        }
+        let Some(topic) = self.topics.get(name) else {
+            let kind = ErrorKind::UnknownTopic;
+            let message = format!("topic {name} does not exist");
+            return Err(KafkaError::new("describe_topics", kind, Disposition::Permanent, message));
+        };
+        Ok(Topic { name: name.clone(), id: topic.id, partitions: topic.partition_count() })
     }
 
     fn log_range(&self, partition: &TopicPartition) -> Result<LogRange, KafkaError> {
         let topic = self.topics.get(&partition.topic);
-        match topic.and_then(|topic| topic.log(partition.partition)) {
-            Some(log) => Ok(LogRange { start: log.start(), end: log.last_stable() }),
-            None => {
-                let kind = ErrorKind::UnknownPartition;
-                let message = format!("partition {partition} does not exist");
-                Err(KafkaError::new("list_offsets", kind, Disposition::Permanent, message))
-            }
-        }
+        let Some(log) = topic.and_then(|topic| topic.log(partition.partition)) else {
+            let kind = ErrorKind::UnknownPartition;
+            let message = format!("partition {partition} does not exist");
+            return Err(KafkaError::new("list_offsets", kind, Disposition::Permanent, message));
+        };
+        Ok(LogRange { start: log.start(), end: log.last_stable() })
     }
 }

@@ -36,12 +36,12 @@ impl ModelConsumer {
         call: &'static str,
         act: impl FnOnce(&mut Member) -> Result<T, KafkaError>,
     ) -> Result<T, KafkaError> {
-        self.kafka.with(|state| match state.members.get_mut(&self.handle) {
-            Some(member) => act(member),
-            None => {
+        self.kafka.with(|state| {
+            let Some(member) = state.members.get_mut(&self.handle) else {
                 let message = "the client crashed";
-                Err(KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message))
-            }
+                return Err(KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message));
+            };
+            act(member)
         })
     }
 

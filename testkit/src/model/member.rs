@@ -60,6 +60,7 @@ pub(super) enum Stage {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "a member id is Kafka's word")]
 pub(super) struct Member {
     pub(super) client: u64,
     pub(super) group: Arc<str>,

@@ -219,7 +219,7 @@ impl ModelKafka {
 
     async fn crash_here(&self, client: u64) {
         self.with(|state| state.crash(client));
-        pending().await
+        pending::<()>().await;
     }
 
     /// Sends one request through its fault, if it has one.

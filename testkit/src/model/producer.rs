@@ -27,6 +27,15 @@ enum Stage {
     },
 }
 
+/// Whether the producer's own thread is about to send what is queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    Idle,
+    Due,
+    /// Put off once already: not struck by another fault.
+    Delayed,
+}
+
 #[derive(Debug)]
 pub(super) struct ProducerState {
     client: u64,
@@ -38,8 +47,7 @@ pub(super) struct ProducerState {
     added: BTreeSet<TopicPartition>,
     has_offsets: bool,
     queue: Vec<Output>,
-    is_delivery_due: bool,
-    was_delayed: bool,
+    delivery: Delivery,
     delivery_error: Option<KafkaError>,
     must_abort: bool,
     fatal: Option<KafkaError>,
@@ -60,8 +68,7 @@ impl ProducerState {
             added: BTreeSet::new(),
             has_offsets: false,
             queue: Vec::new(),
-            is_delivery_due: false,
-            was_delayed: false,
+            delivery: Delivery::Idle,
             delivery_error: None,
             must_abort: false,
             fatal: None,
@@ -163,16 +170,18 @@ impl State {
     /// Sends what is queued, as the producer's own thread does.
     pub(super) fn deliver(&mut self, handle: u64) {
         let Some(producer) = self.producers.get_mut(&handle) else { return };
-        producer.is_delivery_due = false;
+        let delivery = std::mem::replace(&mut producer.delivery, Delivery::Idle);
         if producer.queue.is_empty() || producer.fatal.is_some() {
             return;
         }
-        let fault = if producer.was_delayed { None } else { self.faults.next(Call::Produce) };
+        let fault = match delivery {
+            Delivery::Delayed => None,
+            Delivery::Idle | Delivery::Due => self.faults.next(Call::Produce),
+        };
         if let Some(Fault::Delay(delay)) = fault {
             self.delay_delivery(handle, delay);
             return;
         }
-        producer.was_delayed = false;
         if fault != Some(Fault::RequestLost) {
             match self.deliver_queue(handle) {
                 Ok(()) => {}
@@ -194,8 +203,7 @@ impl State {
 
     fn delay_delivery(&mut self, handle: u64, delay: Duration) {
         if let Some(producer) = self.producers.get_mut(&handle) {
-            producer.was_delayed = true;
-            producer.is_delivery_due = true;
+            producer.delivery = Delivery::Delayed;
         }
         self.schedule(self.now + delay, Event::Deliver { producer: handle });
     }
@@ -254,7 +262,8 @@ impl State {
             return refuse(ErrorKind::QueueFull, Disposition::Retriable, "queue full");
         }
         producer.queue.push(output.clone());
-        if !std::mem::replace(&mut producer.is_delivery_due, true) {
+        if producer.delivery == Delivery::Idle {
+            producer.delivery = Delivery::Due;
             self.schedule(at, Event::Deliver { producer: handle });
         }
         Ok(())
