@@ -222,6 +222,44 @@ async fn crash_points_leave_what_was_executed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_while_records_are_sent_leaves_an_open_transaction() {
+    for (fault, records) in [(Fault::CrashBefore, 0), (Fault::CrashAfter, 1)] {
+        let kafka = cluster();
+        let process = process(&kafka);
+        let mut producer = ready(&process, "id").await;
+        producer.begin().expect("ready");
+        producer.send(&output(0, "a")).expect("accepted");
+        kafka.fault(Call::Produce, fault);
+        tokio::select! {
+            biased;
+            () = process.crashed() => {}
+            result = producer.flush(0, TIMEOUT) => panic!("a dead process got {result:?}"),
+        }
+        assert_eq!(kafka.records("out", 0, Isolation::ReadUncommitted).len(), records);
+        assert_eq!(kafka.open_transactions().len(), records);
+        assert!(visible(&kafka).is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_delivery_must_be_aborted() {
+    for (fault, records) in [(Fault::RequestLost, 0), (Fault::ReplyLost, 1)] {
+        let kafka = cluster();
+        let mut producer = ready(&process(&kafka), "id").await;
+        producer.begin().expect("ready");
+        producer.send(&output(0, "a")).expect("accepted");
+        kafka.fault(Call::Produce, fault);
+        let error = producer.flush(0, TIMEOUT).await.expect_err("no delivery report");
+        assert_eq!(error.kind, ErrorKind::Timeout);
+        assert_eq!(kafka.records("out", 0, Isolation::ReadUncommitted).len(), records);
+        let error = producer.commit(TIMEOUT).await.expect_err("a part of it failed");
+        assert_eq!(error.disposition, Disposition::Abortable);
+        producer.abort(TIMEOUT).await.expect("abort");
+        producer.begin().expect("ready again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn static_member_returns_to_its_partitions_without_a_rebalance() {
     let kafka = cluster();
     let config =

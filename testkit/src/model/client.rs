@@ -12,7 +12,8 @@ use super::admin::ModelAdmin;
 use super::assignor::Assignor;
 use super::consumer::ModelConsumer;
 use super::member::{Member, MemberConfig};
-use super::producer::{ModelProducer, ProducerState};
+use super::producer::ModelProducer;
+use super::producer_state::ProducerState;
 use super::request::GroupMetadata;
 
 /// The settings of one process's clients.

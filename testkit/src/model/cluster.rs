@@ -13,7 +13,7 @@ use super::faults::Faults;
 use super::groups::Group;
 use super::log::{Log, Writer, output_bytes};
 use super::member::{Member, Stage};
-use super::producer::ProducerState;
+use super::producer_state::ProducerState;
 use super::request::{Code, Reply, Request, Sender};
 use super::transactions::Transaction;
 

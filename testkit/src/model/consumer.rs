@@ -67,9 +67,15 @@ impl Consumer for ModelConsumer {
         self.kafka.running(self.client).await;
         let deadline = Instant::now() + wait;
         self.polled_until(deadline);
-        if let Some(error) = self.kafka.with(fetch_fault) {
-            polled.push(Polled::Fault(error));
-            return Ok(());
+        match self.kafka.with(|state| state.faults.next(Call::Fetch)) {
+            Some(Fault::CrashBefore | Fault::CrashAfter) => {
+                self.kafka.crash_here(self.client).await;
+            }
+            Some(_) => {
+                polled.push(Polled::Fault(fetch_error()));
+                return Ok(());
+            }
+            None => {}
         }
         let before = polled.len();
         let (handle, client) = (self.handle, self.client);
@@ -95,7 +101,12 @@ impl Consumer for ModelConsumer {
     fn assign(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
         let repeats = self.kafka.with(|state| state.faults.next(Call::Assign));
         let repeats = repeats == Some(Fault::Repeat);
-        self.member("assign", |member| member.answer_assign(starts, repeats))
+        self.member("assign", |member| member.answer_assign(starts, repeats))?;
+        self.kafka.with(|state| {
+            state.finish_leaving(self.handle);
+            state.changed();
+        });
+        Ok(())
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -131,11 +142,10 @@ impl Consumer for ModelConsumer {
     }
 }
 
-fn fetch_fault(state: &mut State) -> Option<KafkaError> {
-    state.faults.next(Call::Fetch)?;
+fn fetch_error() -> KafkaError {
     let message = "connection closed while fetching";
     let disposition = Disposition::Retriable;
-    Some(KafkaError::new("poll", ErrorKind::Transport, disposition, message))
+    KafkaError::new("poll", ErrorKind::Transport, disposition, message)
 }
 
 impl Member {

@@ -11,15 +11,14 @@ use rand::{Rng, SeedableRng};
 pub enum Call {
     /// `Producer::init`.
     InitProducerId,
-    /// Sent by a producer before its first record to a partition in a transaction.
-    AddPartitionsToTxn,
     /// The first half of `Producer::send_offsets`.
     AddOffsetsToTxn,
     /// The second half of `Producer::send_offsets`.
     TxnOffsetCommit,
     /// `Producer::commit` and `Producer::abort`.
     EndTxn,
-    /// Records on their way; librdkafka retries them without repeating any.
+    /// Records on their way, with the partitions that are added to the transaction for them.
+    /// A lost request or reply fails the delivery report.
     Produce,
     /// The coordinator writing commit or abort markers.
     WriteTxnMarkers,
@@ -123,10 +122,10 @@ impl Faults {
     /// Draws only faults that the call can meet.
     fn draw(&mut self, call: Call, duration: Duration) -> Fault {
         let kinds = match call {
-            Call::Produce | Call::WriteTxnMarkers => 1,
+            Call::WriteTxnMarkers => 1,
+            Call::Produce => 3,
             Call::Fetch | Call::ListOffsets | Call::Metadata => 2,
             Call::InitProducerId | Call::OffsetFetch => 4,
-            Call::AddPartitionsToTxn => return Fault::Delay(duration),
             Call::AddOffsetsToTxn | Call::TxnOffsetCommit | Call::EndTxn => 5,
             Call::Assign => return Fault::Repeat,
         };

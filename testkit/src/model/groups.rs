@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::assignor::{self, Subscription};
 use super::cluster::State;
-use super::member::{Member, Offer};
+use super::member::{Member, Offer, Stage};
 use super::offsets::Offsets;
 use super::request::{Code, GroupMetadata};
 
@@ -271,6 +271,9 @@ impl State {
 
     pub(super) fn restart_heart_beats(&mut self, handle: u64) {
         let Some(member) = self.members.get(&handle) else { return };
+        if member.stage == Stage::Left {
+            return;
+        }
         let (group, id) = (member.group.clone(), member.member_id.clone());
         let group = self.group(&group);
         if let Some(membership) = id.and_then(|id| group.memberships.get_mut(&id)) {

@@ -250,7 +250,7 @@ impl State {
         self.producers
             .values_mut()
             .filter(|producer| producer.client() == client)
-            .for_each(super::producer::ProducerState::crash);
+            .for_each(super::producer_state::ProducerState::crash);
         for handle in self.members_of(client) {
             self.stop_heart_beats(handle);
         }
@@ -260,6 +260,9 @@ impl State {
     pub(super) fn set_frozen(&mut self, client: u64, is_frozen: bool) {
         if let Some(client) = self.clients.get_mut(&client) {
             client.is_frozen = is_frozen;
+        }
+        if !is_frozen {
+            self.resume_delivery(client);
         }
         for handle in self.members_of(client) {
             if is_frozen {

@@ -18,6 +18,7 @@ mod log;
 mod member;
 mod offsets;
 mod producer;
+mod producer_state;
 mod request;
 mod transactions;
 

@@ -39,11 +39,10 @@ impl Request {
     pub(super) fn call(&self) -> Call {
         match self {
             Self::InitProducerId { .. } => Call::InitProducerId,
-            Self::AddPartitionsToTxn { .. } => Call::AddPartitionsToTxn,
             Self::AddOffsetsToTxn { .. } => Call::AddOffsetsToTxn,
             Self::TxnOffsetCommit { .. } => Call::TxnOffsetCommit,
             Self::EndTxn { .. } => Call::EndTxn,
-            Self::Produce { .. } => Call::Produce,
+            Self::AddPartitionsToTxn { .. } | Self::Produce { .. } => Call::Produce,
         }
     }
 }
