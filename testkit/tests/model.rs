@@ -278,6 +278,23 @@ async fn static_member_returns_to_its_partitions_without_a_rebalance() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn static_member_that_missed_its_polls_keeps_its_place() {
+    let kafka = cluster();
+    let config = ModelClient {
+        instance: Some("one".to_owned()),
+        max_poll_interval_ms: 10_000,
+        ..ModelClient::new("group", &["in"])
+    };
+    let mut reader = joined(&kafka.client(config), 2).await;
+    let before = kafka.group_state("group");
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    reader.until("the loss", |reader| reader.lost.is_some()).await;
+    reader.give_back();
+    reader.until("it is back", |reader| reader.owned.len() == 2).await;
+    assert_eq!(kafka.group_state("group"), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn stale_cooperative_generation_is_refreshed_by_itself_and_ownership_is_not_checked() {
     let kafka = cluster();
     let (one, two) = (process(&kafka), process(&kafka));

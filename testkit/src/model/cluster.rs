@@ -220,16 +220,17 @@ impl State {
     }
 
     /// The client's own thread leaves the group; generation stays, the member id is gone, so that
-    /// offsets sent now are refused as of an unknown member.
+    /// offsets sent now are refused as of an unknown member. A static member does not leave: it
+    /// stops heart-beating (KIP-345).
     fn exceed_poll(&mut self, handle: u64) {
+        self.end_membership(handle);
         let Some(member) = self.members.get_mut(&handle) else { return };
-        let Some(member_id) = member.member_id.take() else { return };
+        member.member_id = None;
         let kind = ErrorKind::PollExceeded;
         let message = "max.poll.interval.ms was exceeded";
         let error = KafkaError::new("poll", kind, Disposition::Retriable, message);
         member.faults.push_back(error);
-        let group = member.group.clone();
-        self.remove_membership(&group, &member_id);
+        self.changed();
     }
 
     /// A coordinator that comes back gives every member a fresh session.

@@ -64,6 +64,8 @@ impl Consumer for ModelConsumer {
         limit: PollLimit,
         polled: &mut Vec<Polled>,
     ) -> Result<(), KafkaError> {
+        // A consumer that always finds something must not keep other tasks from running.
+        tokio::task::yield_now().await;
         self.kafka.running(self.client).await;
         let deadline = Instant::now() + wait;
         self.polled_until(deadline);
@@ -161,8 +163,7 @@ impl Member {
 }
 
 impl State {
-    /// Leaves the group when the last partition is given back. A static member does not leave:
-    /// its place is kept until its session ends or it is back.
+    /// Leaves the group when the last partition is given back.
     fn finish_leaving(&mut self, handle: u64) {
         let Some(member) = self.members.get_mut(&handle) else { return };
         if member.stage != Stage::Leaving || !member.is_settled() {
@@ -174,12 +175,7 @@ impl State {
         }
         member.stage = Stage::Left;
         member.generation = None;
-        let (group, member_id) = (member.group.clone(), member.member_id.clone());
-        if member.instance.is_some() {
-            self.stop_heart_beats(handle);
-        } else if let Some(member_id) = member_id {
-            self.remove_membership(&group, &member_id);
-        }
+        self.end_membership(handle);
         self.changed();
     }
 }

@@ -256,6 +256,17 @@ impl State {
         assignor::assign(kind, &topics, &subscriptions)
     }
 
+    /// Leaves the group; a static member's place is kept until its session ends or it is back.
+    pub(super) fn end_membership(&mut self, handle: u64) {
+        let Some(member) = self.members.get(&handle) else { return };
+        let (group, member_id) = (member.group.clone(), member.member_id.clone());
+        match member_id {
+            Some(_) if member.instance.is_some() => self.stop_heart_beats(handle),
+            Some(member_id) => self.remove_membership(&group, &member_id),
+            None => {}
+        }
+    }
+
     /// Starts the session's end of every member of a client that stopped heart-beating.
     pub(super) fn stop_heart_beats(&mut self, handle: u64) {
         let now = self.now;
