@@ -320,6 +320,31 @@ async fn stale_cooperative_generation_is_refreshed_by_itself_and_ownership_is_no
     assert_eq!(kafka.is_committed(transaction), Some(true));
 }
 
+/// Metadata goes with the request: a rebalance while it is under way makes it stale.
+#[tokio::test(start_paused = true)]
+async fn offsets_of_the_generation_before_are_refused() {
+    let kafka = cluster();
+    let (one, two) = (process(&kafka), process(&kafka));
+    let first = joined(&one, 2).await;
+    let mut producer = ready(&one, "id").await;
+    producer.begin().expect("ready");
+    kafka.fault(Call::TxnOffsetCommit, Fault::Delay(Duration::from_secs(2)));
+    let group = first.consumer.group();
+    let offsets = [offset(0, 5)];
+    let mut second = Reader::new(two.consumer(0).expect("the process runs"));
+    let (result, ()) =
+        tokio::join!(producer.send_offsets(&offsets, &group, TIMEOUT), second.poll());
+    let error = result.expect_err("stale");
+    assert_eq!(
+        (error.kind, error.disposition),
+        (ErrorKind::StaleGeneration, Disposition::Abortable)
+    );
+    assert_eq!(group.generation(), Some(2));
+    producer.abort(TIMEOUT).await.expect("the producer stays usable");
+    producer.begin().expect("ready");
+    producer.send_offsets(&offsets, &group, TIMEOUT).await.expect("fresh metadata");
+}
+
 #[tokio::test(start_paused = true)]
 async fn three_members_end_up_balanced() {
     for assignor in [

@@ -211,7 +211,8 @@ const OFFSETS_ABORTED: First = First { late: Call::TxnOffsetCommit, ..ABORT };
 
 rows! {
     row_1: COMMIT, [A, Late, BSame, Abort], [INVALID, FATAL] => ["A"], Some(5);
-    row_2: COMMIT, [A, Late, BSame, Commit, Abort], [INVALID, INCONSISTENT, FATAL] => ["A"], Some(5);
+    row_2: COMMIT, [A, Late, BSame, Commit, Abort], [INVALID, INCONSISTENT, FATAL]
+        => ["A"], Some(5);
     row_3: COMMIT, [A, Late, Abort], [FATAL] => ["A"], Some(5);
     row_4: COMMIT, [A, Late, Commit], [] => ["A"], Some(5);
     row_5: COMMIT, [A, Late, BNew, Abort], [] => ["A"], Some(5);
