@@ -90,7 +90,8 @@ impl Config {
         let refuse = |field: &str, value: &dyn ToString, why: &str, remedy: &str| {
             Err(SettingError::new(field, value.to_string(), why, remedy))
         };
-        if self.instance.is_empty() || self.instance.len() > 64 || !self.instance.chars().all(name) {
+        if self.instance.is_empty() || self.instance.len() > 64 || !self.instance.chars().all(name)
+        {
             let why = "a name has 1 to 64 letters, digits, '.', '_' or '-'";
             return refuse("instance", &self.instance, why, "choose one that a restart keeps");
         }
@@ -120,7 +121,9 @@ impl Config {
         let prefix = self.transactional_id_prefix.as_deref().map(|prefix| format!("{prefix}-"));
         let prefix = prefix.unwrap_or_default();
         let (group, instance) = (&self.cluster.group, &self.instance);
-        (0..self.slots()).map(|slot| format!("{prefix}{group}-{instance}-{worker}-{slot}")).collect()
+        (0..self.slots())
+            .map(|slot| format!("{prefix}{group}-{instance}-{worker}-{slot}"))
+            .collect()
     }
 
     fn slots(&self) -> u32 {

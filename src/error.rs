@@ -23,7 +23,9 @@ pub enum RunError {
     #[error(transparent)]
     Setting(SettingError),
     /// No broker answered in time.
-    #[error("no answer from Kafka at {brokers} for {waited:?}: {source}; check the address and that the broker runs")]
+    #[error(
+        "no answer from Kafka at {brokers} for {waited:?}: {source}; check the address and that the broker runs"
+    )]
     Unreachable {
         /// The configured brokers.
         brokers: String,
@@ -40,7 +42,9 @@ pub enum RunError {
     #[error(transparent)]
     Store(StoreError),
     /// Another process owns the same id.
-    #[error("fenced: another process took over the id {id:?} ({message}); give each instance a name of its own with --instance, or stop the other one")]
+    #[error(
+        "fenced: another process took over the id {id:?} ({message}); give each instance a name of its own with --instance, or stop the other one"
+    )]
     Fenced {
         /// The transactional id, or the group instance id.
         id: String,

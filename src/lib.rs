@@ -5,6 +5,7 @@
 //! message is recorded in an embedded store, and [`inspection`] tells it.
 
 mod builder;
+mod caught_up;
 pub mod commit_metadata;
 mod config;
 mod driver;

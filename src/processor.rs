@@ -14,7 +14,7 @@ use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, persistently
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
-use crate::kafka::{Kafka, KafkaError, Producer, TopicPartition};
+use crate::kafka::{Kafka, Producer};
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
@@ -41,7 +41,7 @@ use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
 /// # }
 /// ```
 pub struct Processor {
-    config: Config,
+    pub(crate) config: Config,
     work: Arc<dyn Work>,
     stop: Arc<watch::Sender<Stop>>,
     cells: Vec<StatusCell>,
@@ -270,60 +270,6 @@ impl Processor {
         }
         Ok(())
     }
-
-    /// Watches until every input partition's committed offset, whoever commits it, has reached what
-    /// was the end of its log when this was called; then shuts the processor down.
-    ///
-    /// # Errors
-    /// Kafka cannot be asked.
-    pub fn shut_down_when_caught_up(
-        &self,
-    ) -> Result<impl Future<Output = Result<(), KafkaError>> + Send + use<>, KafkaError> {
-        let cluster = self.config.cluster.clone();
-        let kafka = LibrdKafka::new(cluster.clone()).map_err(|error| error.into_kafka())?;
-        let scout = Scout::start(kafka.admin()?, Host::Threads);
-        let handle = self.handle();
-        Ok(async move {
-            let goals = goals(&scout, &cluster.topics).await?;
-            while !are_reached(&scout, &goals).await? {
-                sleep(Duration::from_millis(200)).await;
-            }
-            handle.shut_down();
-            Ok(())
-        })
-    }
-}
-
-/// The end of each partition that has messages.
-async fn goals(
-    scout: &Scout,
-    topics: &[String],
-) -> Result<Vec<(TopicPartition, u64)>, KafkaError> {
-    let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-    let mut goals = Vec::new();
-    for topic in persistently(|| scout.topics(names.clone())).await? {
-        for partition in 0..topic.partitions {
-            let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
-            let log = persistently(|| scout.log_range(partition.clone())).await?;
-            if log.end > log.start {
-                goals.push((partition, log.end));
-            }
-        }
-    }
-    Ok(goals)
-}
-
-async fn are_reached(
-    scout: &Scout,
-    goals: &[(TopicPartition, u64)],
-) -> Result<bool, KafkaError> {
-    let partitions: Vec<_> = goals.iter().map(|(partition, _)| partition.clone()).collect();
-    if partitions.is_empty() {
-        return Ok(true);
-    }
-    let commits = persistently(|| scout.committed(partitions.clone())).await?;
-    let mut pairs = commits.iter().zip(goals);
-    Ok(pairs.all(|(commit, (_, end))| commit.as_ref().is_some_and(|c| c.offset >= *end)))
 }
 
 fn open_store(config: &Config) -> Result<Box<dyn Store>, StoreError> {

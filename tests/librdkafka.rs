@@ -523,7 +523,7 @@ fn failed_and_aborted_records_do_not_hold_an_abort() {
     assert!(start.elapsed() < Duration::from_secs(3), "flush does not linger");
 
     producer.begin().unwrap();
-    let failed = match producer.send(&output(&topic, 99, "nowhere".into())) {
+    let failed = match producer.send(&output(&topic, 99, "nowhere".into()), None) {
         Ok(()) => block_on(producer.flush(0, LONG)).unwrap_err(),
         Err(error) => error,
     };

@@ -26,7 +26,10 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The way to the clerk.
 #[derive(Debug, Clone)]
-pub(crate) struct Clerk(mpsc::UnboundedSender<Request>, Arc<Loop>);
+pub(crate) struct Clerk(
+    mpsc::UnboundedSender<Request>,
+    #[expect(dead_code, reason = "ends the loop when the last of these is dropped")] Arc<Loop>,
+);
 
 impl Clerk {
     /// Starts the loop.

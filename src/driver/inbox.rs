@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use countersign_statemachine::worker::{Failure, SlotEvent};
 use countersign_statemachine::PartitionId;
+use countersign_statemachine::worker::{Failure, SlotEvent};
 use tokio::sync::mpsc;
 
 use crate::kafka::{Batch, KafkaError, TopicPartition};

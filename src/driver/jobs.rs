@@ -121,20 +121,12 @@ async fn identify(
         .filter_map(|tp| topic_of(&tp).map(|topic| (tp, topic.id, topic.partitions)))
         .collect();
     let ids = clerk.intern(known.iter().map(|(tp, id, _)| (tp.clone(), *id)).collect()).await?;
-    let identified = |((partition, topic_id, siblings), id)| Identified {
-        partition,
-        id,
-        topic_id,
-        siblings,
-    };
+    let identified =
+        |((partition, topic_id, siblings), id)| Identified { partition, id, topic_id, siblings };
     Ok(known.into_iter().zip(ids).map(identified).collect())
 }
 
-async fn recover(
-    scout: &Scout,
-    clerk: &Clerk,
-    identified: &Identified,
-) -> Result<Found, RunError> {
+async fn recover(scout: &Scout, clerk: &Clerk, identified: &Identified) -> Result<Found, RunError> {
     let partition = &identified.partition;
     let commit = persistently(|| scout.committed(vec![partition.clone()])).await?;
     let commit = commit.into_iter().next().flatten().map(commit_of);

@@ -289,7 +289,7 @@ impl Driver {
     }
 
     fn ids(&self, partitions: &[TopicPartition]) -> Vec<PartitionId> {
-        let owned = |partition| {
+        let owned = |partition: &TopicPartition| {
             let of = |(id, shelf): (&PartitionId, &Shelf)| {
                 (shelf.partition == *partition).then_some(*id)
             };

@@ -22,7 +22,10 @@ type Reply<T> = oneshot::Sender<Result<T, KafkaError>>;
 
 /// The way to the scout.
 #[derive(Debug, Clone)]
-pub(crate) struct Scout(mpsc::UnboundedSender<Question>, Arc<Loop>);
+pub(crate) struct Scout(
+    mpsc::UnboundedSender<Question>,
+    #[expect(dead_code, reason = "ends the loop when the last of these is dropped")] Arc<Loop>,
+);
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -177,7 +177,9 @@ impl To {
 pub(crate) enum OutputError {
     #[error("output topic {topic:?} is not declared; add it to the processor's outputs")]
     Undeclared { topic: Arc<str> },
-    #[error("output topic {topic:?} has {partitions} partitions, so there is no partition {partition}")]
+    #[error(
+        "output topic {topic:?} has {partitions} partitions, so there is no partition {partition}"
+    )]
     NoPartition { topic: Arc<str>, partition: u32, partitions: u32 },
 }
 

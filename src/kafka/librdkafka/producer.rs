@@ -169,7 +169,7 @@ impl Producer for LibrdProducer {
         raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
     }
 
-    fn send(&mut self, output: &Output) -> Result<(), KafkaError> {
+    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
         let call = "produce";
         if !self.topics.contains_key(&output.topic) {
             let name = CString::new(&*output.topic)
@@ -179,7 +179,7 @@ impl Producer for LibrdProducer {
             self.topics.insert(Arc::clone(&output.topic), topic);
         }
         let Some(topic) = self.topics.get(&output.topic) else { return Ok(()) };
-        raw::produce(self.native(), topic, output).map_err(|failure| {
+        raw::produce(self.native(), topic, output, mark).map_err(|failure| {
             if failure.code == Code::Fatal {
                 let fatal = raw::fatal_error(self.native()).unwrap_or(failure);
                 return classify(call, fatal, Unflagged::Fatal);

@@ -10,7 +10,9 @@ use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::{Failure, GroupMetadata, check, millis, take};
-use crate::kafka::{Header, Output};
+use crate::kafka::Header;
+use crate::kafka::Output;
+use crate::provenance;
 
 /// A topic to write to. Keeping it spares librdkafka a search by name for each record.
 #[derive(Debug)]
@@ -41,26 +43,36 @@ impl Drop for Topic {
 struct Headers(*mut rd::rd_kafka_headers_t);
 
 impl Headers {
-    fn new(headers: &[Header]) -> Result<Self, Failure> {
-        if headers.is_empty() {
+    /// The record's headers, and its provenance in the place of an earlier one.
+    fn new(headers: &[Header], mark: Option<&[u8]>) -> Result<Self, Failure> {
+        if headers.is_empty() && mark.is_none() {
             return Ok(Self(ptr::null_mut()));
         }
         // SAFETY: the list that is returned is ours.
-        let list = Self(unsafe { rd::rd_kafka_headers_new(headers.len()) });
+        let list = Self(unsafe { rd::rd_kafka_headers_new(headers.len() + 1) });
         for header in headers {
-            let (value, len) = pointer(header.value.as_deref());
-            // SAFETY: the list is alive; name and value are copied.
-            check(unsafe {
-                rd::rd_kafka_header_add(
-                    list.0,
-                    header.name.as_ptr().cast(),
-                    header.name.len().cast_signed(),
-                    value,
-                    len.cast_signed(),
-                )
-            })?;
+            if mark.is_none() || &*header.name != provenance::HEADER {
+                list.add(&header.name, header.value.as_deref())?;
+            }
+        }
+        if mark.is_some() {
+            list.add(provenance::HEADER, mark)?;
         }
         Ok(list)
+    }
+
+    fn add(&self, name: &str, value: Option<&[u8]>) -> Result<(), Failure> {
+        let (value, len) = pointer(value);
+        // SAFETY: the list is alive; name and value are copied.
+        check(unsafe {
+            rd::rd_kafka_header_add(
+                self.0,
+                name.as_ptr().cast(),
+                name.len().cast_signed(),
+                value,
+                len.cast_signed(),
+            )
+        })
     }
 }
 
@@ -82,10 +94,11 @@ pub(in super::super) fn produce(
     client: &NativeClient,
     topic: &Topic,
     output: &Output,
+    mark: Option<&[u8]>,
 ) -> Result<(), Failure> {
     let (value, value_len) = pointer(output.value.as_deref());
     let (key, key_len) = pointer(output.key.as_deref());
-    let mut headers = Headers::new(&output.headers)?;
+    let mut headers = Headers::new(&output.headers, mark)?;
     let partition = i32::try_from(output.partition).map_err(|_| {
         Failure::of(Code::UnknownPartition, format!("{} is no partition", output.partition))
     })?;
