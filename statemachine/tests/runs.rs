@@ -8,9 +8,11 @@ use countersign_statemachine::{
 };
 use proptest::prelude::*;
 
+mod every;
 mod model;
 
-use model::{Checked, events, states};
+use every::{events, states};
+use model::Checked;
 
 const DONE: Event = Event::Committed(Outcome::Processed);
 

@@ -1,11 +1,8 @@
-//! A plain map of offsets that says what [`Runs`] must answer, and every event and state; shared
-//! with the fuzz targets.
+//! A plain map of offsets that says what [`Runs`] must answer; shared with the fuzz targets.
 
 use std::collections::BTreeMap;
 
-use countersign_statemachine::{
-    ApplyError, Event, History, Outcome, Reason, Run, Runs, Span, State, transition,
-};
+use countersign_statemachine::{ApplyError, Event, History, Run, Runs, Span, State, transition};
 
 /// One offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,45 +177,4 @@ fn close_gaps(span: Span, cells: &mut BTreeMap<u64, Cell>) {
     for offset in span.first..span.end {
         history = cells.entry(offset).or_insert(Cell { history, message: false }).history;
     }
-}
-
-/// Every outcome.
-pub(crate) const OUTCOMES: [Outcome; 7] = [
-    Outcome::Processed,
-    Outcome::DeadLettered,
-    Outcome::Parked,
-    Outcome::Duplicate,
-    Outcome::Skipped,
-    Outcome::Elsewhere,
-    Outcome::Unknown,
-];
-
-/// Every reason.
-pub(crate) const REASONS: [Reason; 6] = [
-    Reason::Error,
-    Reason::Panic,
-    Reason::Deadline,
-    Reason::Aborted,
-    Reason::Crashed,
-    Reason::Revoked,
-];
-
-/// Every event.
-pub(crate) fn events() -> Vec<Event> {
-    let mut events = vec![Event::Start];
-    events.extend(OUTCOMES.map(Event::Committed));
-    events.push(Event::ReplyLost);
-    events.extend(REASONS.map(Event::RolledBack));
-    events.push(Event::Again);
-    events.extend(OUTCOMES.map(Event::FoundDone));
-    events.push(Event::Rewound);
-    events
-}
-
-/// Every state.
-pub(crate) fn states() -> Vec<State> {
-    let mut states = vec![State::Pending, State::Processing, State::InDoubt];
-    states.extend(OUTCOMES.map(State::Confirmed));
-    states.extend(REASONS.map(State::RolledBack));
-    states
 }
