@@ -9,7 +9,9 @@ fn offsets(span: Span) -> Vec<u64> {
 
 proptest! {
     #[test]
-    fn operations_agree_with_the_offsets(a in 0_u64..20, b in 0_u64..20, c in 0_u64..20, d in 0_u64..20) {
+    fn operations_agree_with_the_offsets(
+        a in 0_u64..20, b in 0_u64..20, c in 0_u64..20, d in 0_u64..20,
+    ) {
         let made = Span::new(a, b);
         prop_assert_eq!(made.is_some(), a < b);
         let (Some(one), Some(two)) = (made, Span::new(c, d)) else { return Ok(()) };

@@ -315,7 +315,9 @@ proptest! {
     /// Over a message's whole history: counters never fall within a life, and `attempt` counts
     /// exactly its own failures since the last rewind.
     #[test]
-    fn counters_tell_the_history(chosen in prop::collection::vec(any::<prop::sample::Index>(), 0..80)) {
+    fn counters_tell_the_history(
+        chosen in prop::collection::vec(any::<prop::sample::Index>(), 0..80),
+    ) {
         let mut history = History::NEW;
         let (mut own, mut started, mut rewound) = (0, 0, 0);
         for index in chosen {
