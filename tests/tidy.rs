@@ -353,7 +353,9 @@ fn literals_and_comments_are_not_code() {
 
 #[test]
 fn functions_are_measured_from_signature_to_brace() {
-    let code = "trait T {\n fn none(x: [u8; 2]);\n fn two() {\n }\n}\nfn last(\n f: fn(u8),\n) {\n {\n }\n}";
+    let two = "trait T {\n fn none(x: [u8; 2]);\n fn two() {\n }\n}\n";
+    let last = "fn last(\n f: fn(u8),\n) {\n {\n }\n}";
+    let code = &[two, last].concat();
     let found = [("two".to_owned(), 3, 2), ("last".to_owned(), 6, 6)];
     assert_eq!(functions(code), found);
 }

@@ -230,8 +230,8 @@ pub trait Producer: Send + 'static {
     /// Hands a record over for sending.
     ///
     /// # Errors
-    /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others: the
-    /// record is *not* part of the transaction, although a commit would succeed.
+    /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others:
+    /// the record is *not* part of the transaction, although a commit would succeed.
     fn send(&mut self, output: &Output) -> Result<(), KafkaError>;
 
     /// Waits until at most `in_flight` records are without a delivery report.

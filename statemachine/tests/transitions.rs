@@ -148,8 +148,8 @@ every event; a test fails when they differ. To write both again after a change:
 
     UPDATE_GOLDEN=1 cargo test -p countersign-statemachine --test transitions
 
-`confirmed` has an outcome and `rolled_back` a reason. `attempt` counts how often a message failed by
-itself, `deliveries` how often it was started, `life` how often an operator rewound it.
+`confirmed` has an outcome and `rolled_back` a reason. `attempt` counts how often a message failed
+by itself, `deliveries` how often it was started, `life` how often an operator rewound it.
 
 ";
 
