@@ -114,7 +114,7 @@ fn commit(producer: &mut LibrdProducer) -> Duration {
 
 fn send(producer: &mut LibrdProducer, output: &Output) {
     loop {
-        match producer.send(output) {
+        match producer.send(output, None) {
             Ok(()) => return,
             Err(error) if error.kind == ErrorKind::QueueFull => {
                 block_on(producer.flush(50_000, LONG)).unwrap();

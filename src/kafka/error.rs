@@ -67,7 +67,7 @@ pub enum ErrorKind {
     StaleGeneration,
     /// The member is in no generation: nothing was sent.
     NoGeneration,
-    /// The call does not fit the transaction's state; see `delayed-endtxn.md` for why this is an alarm.
+    /// The call does not fit the transaction's state: an alarm, as `delayed-endtxn.md` explains.
     InvalidTransactionState,
     /// The member missed `max.poll.interval.ms`.
     PollExceeded,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer};
+use bytes::Bytes;
+use countersign::kafka::{CommitOffset, ErrorKind, Header, KafkaError, Output, Producer};
 use countersign::provenance;
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
