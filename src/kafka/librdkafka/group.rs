@@ -73,7 +73,7 @@ impl LibrdGroup {
         let metadata = member(client.as_deref()?)?;
         match &*gate {
             Gate::Open => Some(metadata),
-            Gate::Only(only) => (identity(&metadata) == *only).then_some(metadata),
+            Gate::Only(only) => (Some(identity(&metadata)) == *only).then_some(metadata),
             Gate::Shut => None,
         }
     }
@@ -86,8 +86,8 @@ pub(super) fn member(client: &Client) -> Option<GroupMetadata> {
 }
 
 /// What fences a member.
-pub(super) fn identity(metadata: &GroupMetadata) -> Option<(i32, String)> {
-    Some((metadata.generation(), metadata.member_id()))
+pub(super) fn identity(metadata: &GroupMetadata) -> (i32, String) {
+    (metadata.generation(), metadata.member_id())
 }
 
 impl Group for LibrdGroup {
