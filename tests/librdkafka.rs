@@ -442,6 +442,8 @@ fn a_waker_ends_a_long_poll() {
             while !polling.load(Ordering::Acquire) {
                 thread::yield_now();
             }
+            // Long enough for the poll to be waiting; one that is not yet would be woken too.
+            thread::park_timeout(Duration::from_millis(200));
             waker();
         });
         let start = Instant::now();
@@ -638,4 +640,50 @@ fn a_second_producer_fences_the_first() {
     let error = block_on(first.commit(LONG)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
     assert_eq!(error.disposition, countersign_statemachine::Disposition::Fenced, "{error}");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_member_that_was_not_polled_is_told_and_may_not_commit() {
+    for group_protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let topic = unique("unpolled");
+        create(&topic, 1);
+        let kafka = kafka(ClusterConfig {
+            group_protocol,
+            transaction_timeout_ms: 5_000,
+            session_timeout_ms: 6_000,
+            max_poll_interval_ms: 6_001,
+            ..config(&unique("unpolled"), &topic)
+        });
+        let mut consumer = kafka.consumer(0).unwrap();
+        join(&mut consumer, 1);
+        let group = consumer.group();
+        let deadline = Instant::now() + LONG;
+        while group.generation().is_some() {
+            assert!(Instant::now() < deadline, "{group_protocol:?}: still a member");
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        let mut producer = started(&kafka, "unpolled");
+        producer.begin().unwrap();
+        let partition = TopicPartition::new(topic.as_str(), 0);
+        let offsets = [CommitOffset { partition, offset: 1, metadata: String::new() }];
+        let error = block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NoGeneration, "{error}");
+
+        let (exceeded, lost) = (std::cell::Cell::new(false), std::cell::RefCell::new(vec![]));
+        drive(
+            &mut consumer,
+            |_, one| match one {
+                Polled::Fault(fault) if fault.kind == ErrorKind::PollExceeded => exceeded.set(true),
+                Polled::Lost(list) => *lost.borrow_mut() = list,
+                _ => {}
+            },
+            || exceeded.get() && !lost.borrow().is_empty(),
+        );
+        assert_eq!(group.generation(), None, "{group_protocol:?}: what is lost is not committed");
+        consumer.unassign(&lost.into_inner()).unwrap();
+        join(&mut consumer, 1);
+        block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap();
+        commit(&mut producer);
+    }
 }

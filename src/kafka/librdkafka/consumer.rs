@@ -59,8 +59,8 @@ use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPart
 
 /// A consumer of librdkafka.
 ///
-/// Dropping it leaves the group (a static member stays in it until its session ends), which waits
-/// for the coordinator; do it on a thread that may wait.
+/// Dropping it leaves the group (a static member stays in it until its session ends) and waits for
+/// the coordinator's answer: up to 5 s while no broker answers. Do it on a thread that may wait.
 pub struct LibrdConsumer {
     shared: Arc<Shared>,
     client: Arc<Client>,

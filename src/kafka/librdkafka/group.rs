@@ -80,9 +80,10 @@ impl LibrdGroup {
 }
 
 /// The metadata, if the member is in a generation. Without one nothing fences its transaction.
+/// Generations and member epochs start at 1; 0 is a member that KIP-848 lets join.
 pub(super) fn member(client: &Client) -> Option<GroupMetadata> {
     GroupMetadata::of(client.base.client().native_client())
-        .filter(|metadata| metadata.generation() >= 0 && !metadata.member_id().is_empty())
+        .filter(|metadata| metadata.generation() > 0 && !metadata.member_id().is_empty())
 }
 
 /// What fences a member.
