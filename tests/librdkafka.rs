@@ -59,7 +59,7 @@ fn output(topic: &str, partition: u32, value: String) -> Output {
     }
 }
 
-/// Polls until `done`, answering assignments from offset 0 and revocations at once.
+/// Polls until `done` and gives `each` what it brings.
 fn drive(
     consumer: &mut LibrdConsumer,
     mut each: impl FnMut(&mut LibrdConsumer, Polled),
@@ -670,18 +670,18 @@ fn a_member_that_was_not_polled_is_told_and_may_not_commit() {
         let error = block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NoGeneration, "{error}");
 
-        let (exceeded, lost) = (std::cell::Cell::new(false), std::cell::RefCell::new(vec![]));
+        let (exceeded, gone) = (std::cell::Cell::new(false), std::cell::RefCell::new(vec![]));
         drive(
             &mut consumer,
             |_, one| match one {
                 Polled::Fault(fault) if fault.kind == ErrorKind::PollExceeded => exceeded.set(true),
-                Polled::Lost(list) => *lost.borrow_mut() = list,
+                Polled::Lost(list) => *gone.borrow_mut() = list,
                 _ => {}
             },
-            || exceeded.get() && !lost.borrow().is_empty(),
+            || exceeded.get() && !gone.borrow().is_empty(),
         );
         assert_eq!(group.generation(), None, "{group_protocol:?}: what is lost is not committed");
-        consumer.unassign(&lost.into_inner()).unwrap();
+        consumer.unassign(&gone.into_inner()).unwrap();
         join(&mut consumer, 1);
         block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap();
         commit(&mut producer);
