@@ -1,17 +1,20 @@
 //! The seam on a real broker. `COUNTERSIGN_TEST_BROKERS` says which; run with `--ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a failed call fails the test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use countersign::kafka::librdkafka::{
-    Assignor, ClusterConfig, GroupProtocol, LibrdConsumer, LibrdKafka, LibrdProducer,
+    Assignor, ClusterConfig, GroupProtocol, LibrdConsumer, LibrdGroup, LibrdKafka, LibrdProducer,
 };
 use countersign::kafka::{
-    Admin as _, CommitOffset, Consumer as _, ErrorKind, Group as _, Header, Kafka as _, KafkaError,
-    Output, PollLimit, Polled, Producer as _, TopicPartition,
+    Admin as _, Batch, CommitOffset, Consumer as _, ErrorKind, Group as _, Header, Kafka as _,
+    KafkaError, Output, PollLimit, Polled, Producer as _, TopicPartition,
 };
 use futures::executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -56,7 +59,7 @@ fn output(topic: &str, partition: u32, value: String) -> Output {
     }
 }
 
-/// Polls until `done`, answering assignments from offset 0 and revocations at once.
+/// Polls until `done` and gives `each` what it brings.
 fn drive(
     consumer: &mut LibrdConsumer,
     mut each: impl FnMut(&mut LibrdConsumer, Polled),
@@ -194,33 +197,7 @@ fn a_transactional_copy_is_exact() {
         if batches.is_empty() {
             continue;
         }
-        producer.begin().unwrap();
-        let topic: Arc<str> = to.as_str().into();
-        for batch in &batches {
-            for index in 0..batch.len() {
-                let record = batch.record(index).unwrap();
-                let output = Output {
-                    topic: Arc::clone(&topic),
-                    partition: batch.partition().partition,
-                    key: None,
-                    value: record.value_bytes(),
-                    headers: Vec::new(),
-                    timestamp: record.timestamp(),
-                };
-                send(&mut producer, &output);
-            }
-            copied += batch.len();
-        }
-        block_on(producer.flush(0, LONG)).unwrap();
-        let offsets: Vec<_> = batches
-            .iter()
-            .map(|batch| CommitOffset {
-                partition: batch.partition().clone(),
-                offset: batch.offset(batch.len() - 1).unwrap() + 1,
-                metadata: String::new(),
-            })
-            .collect();
-        block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap();
+        copied += copy(&batches, &to, &mut producer, &group);
         commits.push(commit(&mut producer));
     }
     println!("copied: {:.0} records/s, {} commits", rate(count, start), commits.len());
@@ -238,6 +215,37 @@ fn a_transactional_copy_is_exact() {
         // Each transaction left a control record behind the records.
         assert!(end > 25_000, "{partition} ends at {end}");
     }
+}
+
+/// Begins a transaction and does all of it but its end. Answers how many records it has.
+fn copy(batches: &[Batch], to: &str, producer: &mut LibrdProducer, group: &LibrdGroup) -> usize {
+    producer.begin().unwrap();
+    let topic: Arc<str> = to.into();
+    for batch in batches {
+        for index in 0..batch.len() {
+            let record = batch.record(index).unwrap();
+            let output = Output {
+                topic: Arc::clone(&topic),
+                partition: batch.partition().partition,
+                key: None,
+                value: record.value_bytes(),
+                headers: Vec::new(),
+                timestamp: record.timestamp(),
+            };
+            send(producer, &output);
+        }
+    }
+    block_on(producer.flush(0, LONG)).unwrap();
+    let offsets: Vec<_> = batches
+        .iter()
+        .map(|batch| CommitOffset {
+            partition: batch.partition().clone(),
+            offset: batch.offset(batch.len() - 1).unwrap() + 1,
+            metadata: String::new(),
+        })
+        .collect();
+    block_on(producer.send_offsets(&offsets, group, LONG)).unwrap();
+    batches.iter().map(Batch::len).sum()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
@@ -428,20 +436,23 @@ fn a_waker_ends_a_long_poll() {
     // The end of the partition is what is still to come.
     drive_to_end(&mut consumer);
     let waker = consumer.waker();
-    let start = Instant::now();
-    let thread = thread::spawn({
-        let waker = Arc::clone(&waker);
-        move || {
-            thread::sleep(Duration::from_millis(300));
+    let polling = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !polling.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            // Long enough for the poll to be waiting; one that is not yet would be woken too.
+            thread::park_timeout(Duration::from_millis(200));
             waker();
-        }
+        });
+        let start = Instant::now();
+        polling.store(true, Ordering::Release);
+        let mut polled = Vec::new();
+        block_on(consumer.poll(Duration::from_secs(10), LIMIT, &mut polled)).unwrap();
+        println!("woken after {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     });
-    let mut polled = Vec::new();
-    block_on(consumer.poll(Duration::from_secs(10), LIMIT, &mut polled)).unwrap();
-    let waited = start.elapsed();
-    thread.join().unwrap();
-    println!("woken after {waited:?}");
-    assert!((Duration::from_millis(250)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
     drop(consumer);
     waker();
 }
@@ -629,4 +640,50 @@ fn a_second_producer_fences_the_first() {
     let error = block_on(first.commit(LONG)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced, "{error}");
     assert_eq!(error.disposition, countersign_statemachine::Disposition::Fenced, "{error}");
+}
+
+#[test]
+#[ignore = "needs a broker"]
+fn a_member_that_was_not_polled_is_told_and_may_not_commit() {
+    for group_protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
+        let topic = unique("unpolled");
+        create(&topic, 1);
+        let kafka = kafka(ClusterConfig {
+            group_protocol,
+            transaction_timeout_ms: 5_000,
+            session_timeout_ms: 6_000,
+            max_poll_interval_ms: 6_001,
+            ..config(&unique("unpolled"), &topic)
+        });
+        let mut consumer = kafka.consumer(0).unwrap();
+        join(&mut consumer, 1);
+        let group = consumer.group();
+        let deadline = Instant::now() + LONG;
+        while group.generation().is_some() {
+            assert!(Instant::now() < deadline, "{group_protocol:?}: still a member");
+            thread::park_timeout(Duration::from_millis(10));
+        }
+        let mut producer = started(&kafka, "unpolled");
+        producer.begin().unwrap();
+        let partition = TopicPartition::new(topic.as_str(), 0);
+        let offsets = [CommitOffset { partition, offset: 1, metadata: String::new() }];
+        let error = block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NoGeneration, "{error}");
+
+        let (exceeded, gone) = (std::cell::Cell::new(false), std::cell::RefCell::new(vec![]));
+        drive(
+            &mut consumer,
+            |_, one| match one {
+                Polled::Fault(fault) if fault.kind == ErrorKind::PollExceeded => exceeded.set(true),
+                Polled::Lost(list) => *gone.borrow_mut() = list,
+                _ => {}
+            },
+            || exceeded.get() && !gone.borrow().is_empty(),
+        );
+        assert_eq!(group.generation(), None, "{group_protocol:?}: what is lost is not committed");
+        consumer.unassign(&gone.into_inner()).unwrap();
+        join(&mut consumer, 1);
+        block_on(producer.send_offsets(&offsets, &group, LONG)).unwrap();
+        commit(&mut producer);
+    }
 }

@@ -243,7 +243,7 @@ pub struct SettingError {
 impl SettingError {
     pub(crate) fn new(
         setting: impl Into<String>,
-        value: impl ToString,
+        value: impl fmt::Display,
         why: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {

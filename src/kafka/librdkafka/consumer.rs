@@ -9,14 +9,18 @@
 //! forget it. Only `rd_kafka_cgrp_handle_assign_op`, which every call of the `assign` family ends
 //! in, leaves that state. Read in librdkafka 2.12.1, `rdkafka_cgrp.c`:
 //!
-//! - Classic: `rd_kafka_cgrp_join_state_serve` joins from `INIT` only and goes on with heartbeats in
+//! - Classic: `rd_kafka_cgrp_join_state_serve` joins from `INIT` only and goes on with heartbeats
+//!   in
 //!   the waiting states. A rebalance of the group is ignored meanwhile
-//!   (`rd_kafka_cgrp_handle_heartbeat_error`: "no further action if already rebalancing"), and so is
+//!   (`rd_kafka_cgrp_handle_heartbeat_error`: "no further action if already rebalancing"), and so
+//!   is
 //!   a lost session (`rd_kafka_cgrp_revoke_all_rejoin_maybe`), which then shows as an empty member
 //!   id: [`Group::generation`](crate::kafka::Group::generation) is `None`.
-//! - KIP-848: `rd_kafka_cgrp_consumer_serve` acknowledges an assignment from `STEADY` only; until then
+//! - KIP-848: `rd_kafka_cgrp_consumer_serve` acknowledges an assignment from `STEADY` only; until
+//!   then
 //!   the broker keeps revoked partitions with this member and its epoch where it is.
-//! - A rejoin follows from `rd_kafka_cgrp_unassign_done` or `rd_kafka_cgrp_incr_unassign_done`, both
+//! - A rejoin follows from `rd_kafka_cgrp_unassign_done` or `rd_kafka_cgrp_incr_unassign_done`,
+//!   both
 //!   reached only after the call.
 //!
 //! Three calls do not heed the waiting states, so that this module does:
@@ -55,8 +59,8 @@ use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPart
 
 /// A consumer of librdkafka.
 ///
-/// Dropping it leaves the group (a static member stays in it until its session ends), which waits
-/// for the coordinator; do it on a thread that may wait.
+/// Dropping it leaves the group (a static member stays in it until its session ends) and waits for
+/// the coordinator's answer: up to 5 s while no broker answers. Do it on a thread that may wait.
 pub struct LibrdConsumer {
     shared: Arc<Shared>,
     client: Arc<Client>,
@@ -147,15 +151,13 @@ impl LibrdConsumer {
             }
             EventKind::Error => self.fail(event, polled).map(|()| false),
             EventKind::Rebalance => {
-                let lost = raw::assignment_lost(self.native());
-                match event.rebalance() {
-                    Some(Rebalance::Assign(list)) => self.next.push_back(Change::Assign(list)),
-                    Some(Rebalance::Revoke(list)) if lost => {
-                        self.next.push_back(Change::Lost(list));
-                    }
-                    Some(Rebalance::Revoke(list)) => self.next.push_back(Change::Revoke(list)),
+                let is_lost = raw::assignment_lost(self.native());
+                self.next.push_back(match event.rebalance() {
+                    Some(Rebalance::Assign(list)) => Change::Assign(list),
+                    Some(Rebalance::Revoke(list)) if is_lost => Change::Lost(list),
+                    Some(Rebalance::Revoke(list)) => Change::Revoke(list),
                     None => return Ok(false),
-                }
+                });
                 self.batches.finish(polled);
                 self.raise(polled)
             }
@@ -209,7 +211,7 @@ impl LibrdConsumer {
             let (gate, told) = match &change {
                 Change::Assign(list) => (Gate::Open, Polled::Assign(list.clone())),
                 Change::Revoke(list) => {
-                    let only = member(&self.client).as_ref().and_then(identity);
+                    let only = member(&self.client).as_ref().map(identity);
                     (Gate::Only(only), Polled::Revoke(list.clone()))
                 }
                 Change::Lost(list) => (Gate::Shut, Polled::Lost(list.clone())),
@@ -300,7 +302,8 @@ fn same<'a>(offered: &[TopicPartition], named: impl Iterator<Item = &'a TopicPar
 impl Consumer for LibrdConsumer {
     type Group = LibrdGroup;
 
-    /// As the trait says. A limit below one record counts as one, since a record cannot be put back.
+    /// As the trait says. A limit below one record counts as one, since a record cannot be put
+    /// back.
     async fn poll(
         &mut self,
         wait: Duration,

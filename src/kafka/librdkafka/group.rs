@@ -73,21 +73,22 @@ impl LibrdGroup {
         let metadata = member(client.as_deref()?)?;
         match &*gate {
             Gate::Open => Some(metadata),
-            Gate::Only(only) => (identity(&metadata) == *only).then_some(metadata),
+            Gate::Only(only) => (Some(identity(&metadata)) == *only).then_some(metadata),
             Gate::Shut => None,
         }
     }
 }
 
 /// The metadata, if the member is in a generation. Without one nothing fences its transaction.
+/// Generations and member epochs start at 1; 0 is a member that KIP-848 lets join.
 pub(super) fn member(client: &Client) -> Option<GroupMetadata> {
     GroupMetadata::of(client.base.client().native_client())
-        .filter(|metadata| metadata.generation() >= 0 && !metadata.member_id().is_empty())
+        .filter(|metadata| metadata.generation() > 0 && !metadata.member_id().is_empty())
 }
 
 /// What fences a member.
-pub(super) fn identity(metadata: &GroupMetadata) -> Option<(i32, String)> {
-    Some((metadata.generation(), metadata.member_id()))
+pub(super) fn identity(metadata: &GroupMetadata) -> (i32, String) {
+    (metadata.generation(), metadata.member_id())
 }
 
 impl Group for LibrdGroup {

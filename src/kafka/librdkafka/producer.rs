@@ -1,6 +1,7 @@
 //! A transactional producer.
 //!
-//! It reads its own events: delivery reports come for failed records only, so that what is in flight
+//! It reads its own events: delivery reports come for failed records only, so that what is in
+//! flight
 //! is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in steps
 //! of 100 ms and are not used; [`flush`](crate::kafka::Producer::flush) waits in `rd_kafka_flush`,
 //! which returns when the last record is acknowledged and during which nothing lingers
@@ -8,6 +9,7 @@
 //! read.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +38,9 @@ const SLICE_TO_NONE: Duration = Duration::from_millis(10);
 /// The same for a flush to some: `rd_kafka_flush` returns early only when none is left.
 const SLICE_TO_SOME: Duration = Duration::from_millis(1);
 
+/// How long a dropped producer waits for the reports of what it gives up.
+const PURGE: Duration = Duration::from_millis(500);
+
 /// A producer of librdkafka. Dropping it gives up what is in flight and an open transaction.
 #[must_use = "dropping a producer gives up its open transaction"]
 pub struct LibrdProducer {
@@ -63,16 +68,16 @@ impl Seen {
         }
         while let Some(report) = event.next_message() {
             if self.failed.is_none() {
-                self.failed = report.failure().map(|failure| undelivered(&report, failure));
+                self.failed = report.failure().map(|failure| undelivered(&report, &failure));
             }
         }
     }
 }
 
-fn undelivered(report: &Message<'_>, failure: Failure) -> KafkaError {
+fn undelivered(report: &Message<'_>, failure: &Failure) -> KafkaError {
     let topic = String::from_utf8_lossy(report.topic());
     let message = format!("a record for {topic}/{}: {}", report.partition(), failure.message);
-    classify("delivery", Failure { message, ..failure }, Unflagged::Abortable)
+    classify("delivery", Failure::of(failure.code, message), Unflagged::Abortable)
 }
 
 impl fmt::Debug for LibrdProducer {
@@ -155,6 +160,25 @@ impl LibrdProducer {
     }
 }
 
+/// The handle of a topic, opened with its first record.
+fn open<'a>(
+    topics: &'a mut HashMap<Arc<str>, Topic>,
+    native: &NativeClient,
+    name: &Arc<str>,
+) -> Result<&'a Topic, KafkaError> {
+    match topics.entry(Arc::clone(name)) {
+        Entry::Occupied(entry) => Ok(entry.into_mut()),
+        Entry::Vacant(entry) => {
+            let call = "topic_new";
+            let name =
+                CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
+            let topic = Topic::new(native, &name)
+                .map_err(|error| classify(call, error, Unflagged::Abortable))?;
+            Ok(entry.insert(topic))
+        }
+    }
+}
+
 impl Producer for LibrdProducer {
     type Group = LibrdGroup;
 
@@ -171,17 +195,11 @@ impl Producer for LibrdProducer {
 
     fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
         let call = "produce";
-        if !self.topics.contains_key(&output.topic) {
-            let name = CString::new(&*output.topic)
-                .map_err(|error| classify_binding(call, &error.into()))?;
-            let topic = Topic::new(self.native(), &name)
-                .map_err(|error| classify(call, error, Unflagged::Abortable))?;
-            self.topics.insert(Arc::clone(&output.topic), topic);
-        }
-        let Some(topic) = self.topics.get(&output.topic) else { return Ok(()) };
-        raw::produce(self.native(), topic, output, mark).map_err(|failure| {
+        let native = self.base.client().native_client();
+        let topic = open(&mut self.topics, native, &output.topic)?;
+        raw::produce(native, topic, output, mark).map_err(|failure| {
             if failure.code == Code::Fatal {
-                let fatal = raw::fatal_error(self.native()).unwrap_or(failure);
+                let fatal = raw::fatal_error(native).unwrap_or(failure);
                 return classify(call, fatal, Unflagged::Fatal);
             }
             let message =
@@ -244,5 +262,19 @@ impl Producer for LibrdProducer {
     async fn abort(&mut self, timeout: Duration) -> Result<(), KafkaError> {
         self.while_draining(|native| raw::abort_transaction(native, timeout))
             .map_err(self.error("abort_transaction"))
+    }
+}
+
+impl Drop for LibrdProducer {
+    /// Gives up what is in flight and reads the reports of it, for which the binding's own drop
+    /// would wait in steps of 100 ms.
+    fn drop(&mut self) {
+        raw::purge(self.native());
+        let start = Instant::now();
+        while raw::in_flight(self.native()) > 0 && start.elapsed() < PURGE {
+            if let Some(event) = self.queue.poll(SLICE_TO_NONE) {
+                self.seen.read(event);
+            }
+        }
     }
 }

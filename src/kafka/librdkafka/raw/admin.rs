@@ -128,13 +128,12 @@ pub(in super::super) fn describe_topics(
     }
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match queue.poll(left) {
-            Some(event) if event.kind() == EventKind::Topics => return descriptions(&event),
-            Some(_) => {}
-            None if left.is_zero() => {
-                return Err(Failure::of(Code::OperationTimedOut, "no answer in time"));
-            }
-            None => {}
+        let event = queue.poll(left);
+        if let Some(event) = event.filter(|event| event.kind() == EventKind::Topics) {
+            return descriptions(&event);
+        }
+        if left.is_zero() {
+            return Err(Failure::of(Code::OperationTimedOut, "no answer in time"));
         }
     }
 }

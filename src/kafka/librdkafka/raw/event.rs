@@ -205,7 +205,7 @@ unsafe fn partition_of(element: &rd::rd_kafka_topic_partition_t) -> TopicPartiti
 }
 
 /// A record, or a delivery report.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(in super::super) struct Message<'a> {
     raw: NonNull<rd::rd_kafka_message_t>,
     event: PhantomData<&'a Event>,

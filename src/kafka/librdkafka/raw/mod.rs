@@ -2,8 +2,10 @@
 //! the project is below here.
 //!
 //! Two rules make it sound. Every pointer that librdkafka gives is owned by one value here, which
-//! frees it on drop, or is borrowed from such a value. And a value that belongs to a client ([`Queue`],
-//! [`Topic`], [`Event`]) is dropped before the client: its owners declare their fields in that order.
+//! frees it on drop, or is borrowed from such a value. And a value that belongs to a client
+//! ([`Queue`],
+//! [`Topic`], [`Event`]) is dropped before the client: its owners declare their fields in that
+//! order.
 
 #![expect(unsafe_code, reason = "the safe binding hides offsets, topics and deferred rebalances")]
 
@@ -20,7 +22,7 @@ pub(super) use group::{
 };
 pub(super) use produce::{
     Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
-    init_transactions, produce, send_offsets,
+    init_transactions, produce, purge, send_offsets,
 };
 
 use std::ffi::{CStr, c_char, c_int};

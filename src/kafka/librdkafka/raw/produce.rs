@@ -137,6 +137,13 @@ pub(in super::super) fn in_flight(client: &NativeClient) -> usize {
     usize::try_from(unsafe { rd::rd_kafka_outq_len(client.ptr()) }).unwrap_or(0)
 }
 
+/// Gives up what is in flight; it is reported as failed.
+pub(in super::super) fn purge(client: &NativeClient) {
+    let what = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT;
+    // SAFETY: the client is alive. Only a client that is no producer is refused.
+    unsafe { rd::rd_kafka_purge(client.ptr(), what) };
+}
+
 /// Waits until nothing is in flight; meanwhile records are sent without lingering.
 pub(in super::super) fn flush(client: &NativeClient, timeout: Duration) -> bool {
     // SAFETY: the client is alive.
