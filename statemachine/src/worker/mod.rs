@@ -70,7 +70,7 @@ pub struct Worker {
     settings: Settings,
     now: Time,
     partitions: BTreeMap<PartitionId, Partition>,
-    rebalance: Option<Rebalance>,
+    rebalances: VecDeque<Rebalance>,
     drain: Drain,
     epochs: u64,
     slots: Vec<Slot>,
@@ -96,7 +96,7 @@ impl Worker {
         let mut worker = Self {
             now,
             partitions: BTreeMap::new(),
-            rebalance: None,
+            rebalances: VecDeque::new(),
             drain: Drain::No,
             epochs: 0,
             slots: Vec::new(),
@@ -126,7 +126,7 @@ impl Worker {
             return;
         }
         match input {
-            Input::Assigned(ids) => self.on_assigned(&ids),
+            Input::Assigned(ids) => self.on_assigned(ids),
             Input::Recovered(id, epoch, found) => self.on_recovered(id, epoch, &found),
             Input::Revoked(ids) => self.on_revoked(ids),
             Input::Lost(ids) => self.on_lost(ids),
