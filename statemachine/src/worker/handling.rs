@@ -51,6 +51,15 @@ impl Worker {
         }
     }
 
+    /// What is read while the partition is being let go is not admitted, and so the end is not
+    /// reached either: a commit may not pass what was dropped.
+    pub(super) fn on_at_end(&mut self, id: PartitionId, epoch: u64, offset: u64) {
+        let Some(partition) = self.owned(id, epoch) else { return };
+        if partition.tenure == Tenure::Owned {
+            partition.at_end(offset);
+        }
+    }
+
     pub(super) fn on_finished(&mut self, id: PartitionId, epoch: u64, span: Span) {
         if let Some(partition) = self.owned(id, epoch) {
             partition.window.set(span, Phase::Finished);

@@ -134,9 +134,7 @@ impl Worker {
                 self.on_received(partition, epoch, &spans);
             }
             Input::AtEnd { partition, epoch, offset } => {
-                if let Some(partition) = self.owned(partition, epoch) {
-                    partition.at_end(offset);
-                }
+                self.on_at_end(partition, epoch, offset);
             }
             Input::Stored { write } => self.on_stored(write),
             Input::Finished { partition, epoch, span } => {
