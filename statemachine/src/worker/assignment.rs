@@ -10,7 +10,7 @@ use super::effect::{Effect, Start, StopReason};
 use super::input::Found;
 use super::partition::{Partition, Tenure};
 use super::recovery::recover;
-use super::transaction::Slot;
+use super::transaction::{Slot, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
 
@@ -193,10 +193,9 @@ impl Worker {
         if !self.are_settled(ids.iter()) {
             return Some(Rebalance::Revoking { ids, deadline });
         }
-        let undecided = self.undecided();
         for id in &ids {
             let Some(partition) = self.partitions.remove(id) else { continue };
-            self.note(partition.let_go(&undecided));
+            self.note(partition.let_go());
             self.alone.remove(id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }
@@ -217,12 +216,22 @@ impl Worker {
     }
 
     fn are_settled<'a>(&self, mut ids: impl Iterator<Item = &'a PartitionId>) -> bool {
-        let undecided = self.undecided();
-        ids.all(|id| self.partitions.get(id).is_none_or(|p| p.is_settled(&undecided)))
+        ids.all(|id| {
+            let settled = |p: &Partition| p.is_settled() && !self.is_under_way(p);
+            self.partitions.get(id).is_none_or(settled)
+        })
     }
 
-    fn undecided(&self) -> Vec<u64> {
-        self.transactions.iter().filter(|t| t.is_undecided()).map(|t| t.number).collect()
+    /// Whether a transaction that is not ended, nor in doubt, holds messages or the position.
+    fn is_under_way(&self, partition: &Partition) -> bool {
+        let holds = |transaction: &Transaction| {
+            let number = transaction.number;
+            partition.window.any(|phase| phase == Phase::Sent { number })
+                || transaction.sent.iter().any(|sent| {
+                    sent.position.partition == partition.id && sent.epoch == partition.epoch
+                })
+        };
+        self.transactions.iter().any(|t| !t.is_undecided() && holds(t))
     }
 
     fn give_up_overdue(&mut self) {

@@ -317,12 +317,12 @@ impl Partition {
     }
 
     /// What the store is told when the partition is let go: everything not done is rolled back, but
-    /// for what failed (it already is) and what is in doubt (`undecided` transactions).
-    pub(crate) fn let_go(&self, undecided: &[u64]) -> Vec<Moved> {
+    /// for what failed (it already is) and what is in doubt (nothing else is part of a transaction
+    /// by then).
+    pub(crate) fn let_go(&self) -> Vec<Moved> {
         let dropped = self.window.spans(|phase| match phase {
             Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
-            Phase::Sent { number } => !undecided.contains(&number),
-            Phase::Waiting | Phase::Done => false,
+            Phase::Sent { .. } | Phase::Waiting | Phase::Done => false,
         });
         let moved = |span| Moved {
             partition: self.id,
@@ -333,17 +333,14 @@ impl Partition {
         dropped.into_iter().map(moved).collect()
     }
 
-    /// Whether nothing keeps the partition from being let go.
-    pub(crate) fn is_settled(&self, undecided: &[u64]) -> bool {
-        let busy = self
-            .window
-            .any(|phase| matches!(phase, Phase::Sent { number } if !undecided.contains(&number)));
+    /// Whether nothing is left to do before the partition is let go, but for transactions that are
+    /// under way.
+    pub(crate) fn is_settled(&self) -> bool {
         match self.tenure {
             Tenure::Owned => false,
-            Tenure::Recovering => true,
-            Tenure::Abandoned => !busy,
+            Tenure::Recovering | Tenure::Abandoned => true,
             Tenure::Leaving { .. } => {
-                !busy && !self.is_running() && !self.has_finished() && !self.wants_commit()
+                !self.is_running() && !self.has_finished() && !self.wants_commit()
             }
         }
     }
