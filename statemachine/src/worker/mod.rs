@@ -153,14 +153,20 @@ impl Worker {
         self.advance();
     }
 
-    /// Whatever has become possible, in the order of the data's path.
+    /// Whatever has become possible, in the order of the data's path; nothing once it has stopped.
     fn advance(&mut self) {
-        self.advance_slots();
-        self.advance_rebalance();
-        self.advance_handling();
-        self.advance_transactions();
-        self.advance_rebalance();
-        self.advance_journal();
+        for step in [
+            Self::advance_slots,
+            Self::advance_rebalance,
+            Self::advance_handling,
+            Self::advance_transactions,
+            Self::advance_rebalance,
+            Self::advance_journal,
+        ] {
+            if !self.stopped {
+                step(self);
+            }
+        }
     }
 
     /// What to do next, in order; `None` once there is nothing for now.
