@@ -129,7 +129,7 @@ impl Partition {
     /// The messages to be handled next, in `order = partition`: the first that are not finished, if
     /// they are ready and nothing runs.
     pub(crate) fn next_ready(&self, limit: u64) -> Option<Span> {
-        if self.tenure != Tenure::Owned || self.held {
+        if self.tenure != Tenure::Owned || self.held || self.is_running() {
             return None;
         }
         for piece in self.window.iter() {
