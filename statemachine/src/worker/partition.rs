@@ -30,13 +30,6 @@ pub(crate) enum Tenure {
     Abandoned,
 }
 
-/// A failed message that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Retry {
-    pub(crate) offset: u64,
-    pub(crate) due: Time,
-}
-
 /// What a transaction sent for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -57,8 +50,9 @@ pub(crate) struct Partition {
     pub(crate) position: u64,
     /// The next offset to be read.
     pub(crate) received: u64,
-    /// The failed message that holds the partition up.
-    pub(crate) retry: Option<Retry>,
+    /// The failed messages that hold the partition up, and when they are due. More than one: that
+    /// whose handler failed, and an earlier one whose output was refused.
+    pub(crate) retries: BTreeMap<u64, Time>,
     attempts: BTreeMap<u64, u32>,
     topic_id: [u8; 16],
     prev: Option<Author>,
@@ -80,7 +74,7 @@ impl Partition {
             window: Window::default(),
             position: 0,
             received: 0,
-            retry: None,
+            retries: BTreeMap::new(),
             attempts: BTreeMap::new(),
             topic_id: [0; 16],
             prev: None,
