@@ -152,6 +152,7 @@ pub(crate) struct World {
     /// Outputs that Kafka refuses, and how often still.
     refused: BTreeMap<(u32, u64), u64>,
     fenced_by_another: bool,
+    was_fenced: bool,
     healing: bool,
     pub(crate) begun: u64,
     pub(crate) trace: Vec<String>,
@@ -172,6 +173,7 @@ impl World {
             group: vec![Member::Free; PARTITIONS as usize],
             refused: BTreeMap::new(),
             fenced_by_another: false,
+            was_fenced: false,
             healing: false,
             begun: 0,
             trace: Vec::new(),
@@ -379,6 +381,7 @@ impl World {
         self.settings.incarnation += 1;
         self.process = Process::new(self.settings.slots as usize);
         self.fenced_by_another = false;
+        self.was_fenced = false;
         self.worker = Worker::new(self.settings.clone(), self.now);
         self.collect();
     }

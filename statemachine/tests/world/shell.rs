@@ -177,7 +177,7 @@ impl World {
                 assert!(self.process.epochs.is_empty(), "it stops without partitions");
             }
             Err(StopReason::Fenced { .. }) => {
-                assert!(self.fenced_by_another, "it was its own time-out");
+                assert!(self.was_fenced, "it was its own time-out");
             }
             Err(reason) => panic!("it stops: {reason}"),
         }
@@ -321,7 +321,8 @@ impl World {
     pub(super) fn run_slot(&mut self, choice: &mut Choice) {
         let slot = u32::try_from(choice.below(u64::from(self.settings.slots))).unwrap();
         let Some(effect) = self.process.slots[slot as usize].pop_front() else { return };
-        let fenced = self.fenced_by_another;
+        let fenced = self.fenced_by_another && !self.healing;
+        self.was_fenced |= fenced;
         let producer = self.kafka.producer(slot);
         let old = producer
             .open
@@ -516,7 +517,6 @@ impl World {
     /// No more faults: everything there is gets done, and then there is quiet.
     pub(crate) fn heal(&mut self) {
         self.healing = true;
-        self.fenced_by_another = false;
         self.refused.clear();
         let mut choice = Choice(0);
         if self.process.draining {
@@ -525,6 +525,10 @@ impl World {
         }
         for round in 0..400 {
             self.turn(round);
+            if self.process.stopped.is_some() {
+                assert!(self.was_fenced);
+                self.restart(&mut choice);
+            }
             if self.process.wanted.is_empty() {
                 let free = (0..PARTITIONS).filter(|&p| self.group[p as usize] == Member::Free);
                 let ids: Vec<_> = free.map(PartitionId).collect();
