@@ -23,7 +23,7 @@ fn live(slots: u32, choices: &[u64]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_slot_does_everything_once(choices in prop::collection::vec(any::<u64>(), 0..400)) {

@@ -62,7 +62,7 @@ impl Worker {
     }
 
     fn wants_transaction(&self) -> bool {
-        if self.partitions.values().any(|p| p.held || p.has_finished()) {
+        if self.partitions.values().any(|p| p.has_finished() || p.held && p.wants_commit()) {
             return true;
         }
         let rested =

@@ -40,6 +40,14 @@ pub(crate) struct Sent {
     pub(crate) released: bool,
 }
 
+/// A commit that is under way, or in doubt.
+#[derive(Debug, Clone, Copy)]
+struct Committing {
+    number: u64,
+    offset: u64,
+    released: bool,
+}
+
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
@@ -61,6 +69,7 @@ pub(crate) struct Partition {
     /// Whether the commit must be written although no message is done: the start position of a new
     /// group, or changed attempts.
     unsaved: bool,
+    committing: Option<Committing>,
     /// Whether handlers wait for the first commit.
     pub(crate) held: bool,
 }
@@ -80,6 +89,7 @@ impl Partition {
             prev: None,
             released: false,
             unsaved: false,
+            committing: None,
             held: false,
         }
     }
@@ -196,13 +206,17 @@ impl Partition {
         match self.tenure {
             Tenure::Recovering | Tenure::Abandoned => false,
             Tenure::Owned => self.unsaved || self.has_moved_on(),
-            Tenure::Leaving { .. } => self.unsaved || !self.released || self.has_moved_on(),
+            Tenure::Leaving { .. } => {
+                let released = self.committing.map_or(self.released, |sent| sent.released);
+                self.unsaved || !released || self.has_moved_on()
+            }
         }
     }
 
     /// Whether reading has passed offsets without a message, and nothing else moves the position.
     fn has_moved_on(&self) -> bool {
-        self.received > self.position && !self.window.any(|phase| phase != Phase::Done)
+        let position = self.committing.map_or(self.position, |sent| sent.offset);
+        self.received > position && !self.window.any(|phase| phase != Phase::Done)
     }
 
     /// Whether the partition is about to be let go and only commits are left to do.
@@ -241,6 +255,7 @@ impl Partition {
         };
         let metadata = metadata.encode(offset);
         let position = Position { partition: self.id, offset, metadata };
+        self.committing = Some(Committing { number, offset, released });
         Sent { position, epoch: self.epoch, released }
     }
 
@@ -263,6 +278,7 @@ impl Partition {
         self.window.forget_below(self.position);
         self.attempts = self.attempts.split_off(&self.position);
         self.released = sent.released;
+        self.committing = None;
         self.held = false;
         let moved = |(span, _)| Moved {
             partition: self.id,
@@ -286,7 +302,9 @@ impl Partition {
         let spans = self
             .window
             .change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Finished));
-        self.unsaved = true;
+        if self.committing.take_if(|sent| sent.number == number).is_some() {
+            self.unsaved = true;
+        }
         let again = [Event::RolledBack(reason), Event::Again, Event::Start];
         let moved = |span| {
             again.map(|event| Moved {

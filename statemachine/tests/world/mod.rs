@@ -123,6 +123,8 @@ struct Process {
     epochs: BTreeMap<u32, u64>,
     fetch: BTreeMap<u32, u64>,
     at_end: BTreeMap<u32, u64>,
+    /// What recovery made of them is not written yet.
+    recovered: BTreeSet<u32>,
     wanted: VecDeque<Wanted>,
     draining: bool,
     left: bool,

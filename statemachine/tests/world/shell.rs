@@ -118,6 +118,7 @@ impl World {
         let open = |ready: &Option<Ready>| !matches!(ready, None | Some(Ready::Opening));
         assert!(self.process.ready.iter().all(open), "a slot may hold its offsets back");
         self.process.epochs.insert(partition.0, epoch);
+        self.process.recovered.insert(partition.0);
         self.process.jobs.push_back(Job::Recover(partition, epoch));
     }
 
@@ -141,7 +142,8 @@ impl World {
         assert_eq!(wanted, Some(Wanted::Unassign(ids.to_vec())));
         for slot in 0..self.settings.slots {
             let queue = &self.process.slots[slot as usize];
-            if queue.iter().any(|effect| matches!(effect, Effect::Open { .. })) {
+            // Not open: what there is belongs to a former self, or is being decided.
+            if matches!(self.process.ready[slot as usize], None | Some(Ready::Opening)) {
                 continue;
             }
             let holds = |id: PartitionId| ids.contains(&id);
@@ -239,7 +241,9 @@ impl World {
     pub(super) fn apply(&mut self, entries: &[Entry]) {
         for entry in entries {
             let Entry::Moved(moved) = entry else { continue };
-            let runs = self.store.entry(moved.partition.0).or_default();
+            let id = moved.partition.0;
+            self.process.recovered.remove(&id);
+            let runs = self.store.entry(id).or_default();
             if let Err(error) = runs.apply(moved.span, moved.event) {
                 panic!("{moved:?}: {error}");
             }
@@ -251,17 +255,9 @@ impl World {
     fn check_store(&mut self) {
         for (&id, runs) in &self.store {
             let log = &self.kafka.logs[id as usize];
-            // An outside reset is only learned at the next assignment.
-            if !self.process.epochs.contains_key(&id) || self.group[id as usize] != Member::Ours {
-                continue;
-            }
-            let recovering = self.process.jobs.iter().any(|job| match job {
-                Job::Recover(partition, _) => partition.0 == id,
-                Job::Write(_, entries) => entries.iter().any(|entry| {
-                    matches!(entry, Entry::Moved(m) if m.partition.0 == id)
-                }),
-            });
-            if recovering {
+            // What recovery found may still be unwritten.
+            let owned = self.process.epochs.contains_key(&id);
+            if !owned || self.process.recovered.contains(&id) {
                 continue;
             }
             for run in runs.iter().filter(|run| run.history.state.is_confirmed()) {
@@ -299,6 +295,7 @@ impl World {
                     topic_id: TOPIC_ID,
                     runs,
                 };
+                self.process.recovered.insert(id);
                 self.tell(Input::Recovered(partition, epoch, Box::new(found)));
             }
         }
@@ -541,7 +538,7 @@ impl World {
                 return;
             }
         }
-        panic!("there is no end to it: {:?}", self.worker);
+        panic!("there is no end to it");
     }
 
     /// Everything that is queued is done; if nothing is, time passes.
@@ -579,7 +576,7 @@ impl World {
                 self.revoke(ids);
             }
         }
-        panic!("the drain has no end: {:?}", self.worker);
+        panic!("the drain has no end");
     }
 
     /// Nothing happens any more, and the record agrees with Kafka.
