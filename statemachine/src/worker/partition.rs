@@ -237,8 +237,7 @@ impl Partition {
         let open = |at: &u64| *at >= offset && !completed.iter().any(|span| span.contains(*at));
         let attempts =
             self.attempts.iter().filter(|(at, _)| open(at)).map(|(&at, &n)| (at, n)).collect();
-        let released = matches!(self.tenure, Tenure::Leaving { .. })
-            && !self.window.any(|phase| phase == Phase::Finished);
+        let released = self.is_closing() && !self.has_finished();
         let metadata = CommitMetadata {
             author: Author {
                 instance: settings.instance.clone(),

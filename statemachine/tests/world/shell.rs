@@ -142,8 +142,8 @@ impl World {
         assert_eq!(wanted, Some(Wanted::Unassign(ids.to_vec())));
         for slot in 0..self.settings.slots {
             let queue = &self.process.slots[slot as usize];
-            // Not open: what there is belongs to a former self, or is being decided.
-            if matches!(self.process.ready[slot as usize], None | Some(Ready::Opening)) {
+            // What there is belongs to a former self, or is being decided.
+            if matches!(self.process.ready[slot as usize], None | Some(Ready::Opening | Ready::Dead)) {
                 continue;
             }
             let holds = |id: PartitionId| ids.contains(&id);
