@@ -261,7 +261,7 @@ impl Partition {
     /// Transaction `number` committed `sent` for this partition: its messages are done.
     pub(crate) fn committed(&mut self, number: u64, sent: &Sent) -> Vec<Moved> {
         let (from, offset) = (self.position, sent.position.offset);
-        let mut widened = self.window.widened(number, self.received);
+        let mut widened = self.window.widened(number, offset);
         match widened.first_mut() {
             // The gap between the old position and the first message belongs to the record.
             Some((span, _))

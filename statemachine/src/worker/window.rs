@@ -144,11 +144,15 @@ impl Window {
     pub(crate) fn completed(&self, position: u64, number: u64) -> Vec<Span> {
         let mut completed: Vec<Span> = Vec::new();
         let mut joins = false;
-        for (&first, body) in self.pieces.range(position..) {
-            let done = body.phase.done_with(number);
+        for piece in self.iter() {
+            // The position may lie within a piece: reading has got that far.
+            let Some(open) = Span::new(piece.span.first.max(position), piece.span.end) else {
+                continue;
+            };
+            let done = piece.phase.done_with(number);
             match completed.last_mut() {
-                Some(last) if done && joins => last.end = body.end,
-                _ if done => completed.push(Span { first, end: body.end }),
+                Some(last) if done && joins => last.end = open.end,
+                _ if done => completed.push(open),
                 _ => {}
             }
             joins = done;
@@ -157,16 +161,16 @@ impl Window {
     }
 
     /// The spans of transaction `number`, each widened over the gap that follows it: up to the next
-    /// message, or to `received` where none follows.
-    pub(crate) fn widened(&self, number: u64, received: u64) -> Vec<(Span, u64)> {
+    /// message, but not beyond the `position` that it commits.
+    pub(crate) fn widened(&self, number: u64, position: u64) -> Vec<(Span, u64)> {
         let mut widened: Vec<(Span, u64)> = Vec::new();
         let mut joins = false;
         let mut pieces = self.iter().peekable();
         while let Some(piece) = pieces.next() {
             let ours = piece.phase == Phase::Sent { number };
             if ours {
-                let end =
-                    pieces.peek().map_or(received.max(piece.span.end), |next| next.span.first);
+                let next = pieces.peek().map_or(position, |next| next.span.first);
+                let end = next.min(position).max(piece.span.end);
                 match widened.last_mut() {
                     Some((last, messages)) if joins => {
                         last.end = end;

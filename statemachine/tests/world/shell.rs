@@ -265,6 +265,8 @@ impl World {
                     let known = log.done.contains(&at) || !log.is_message(at);
                     assert!(known, "{id}@{at} is confirmed and not done");
                 }
+                let position = log.position();
+                assert!(run.span.end <= position, "{id}: {run:?} is beyond {position}");
             }
         }
     }
