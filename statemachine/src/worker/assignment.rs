@@ -140,7 +140,7 @@ impl Worker {
     fn advance_assigning(&mut self, ids: Vec<PartitionId>, asked: bool) -> Option<Rebalance> {
         let mut wanted = ids.clone();
         wanted.retain(|id| !self.is_let_go(*id));
-        let undecided = |slot: &Slot| matches!(slot, Slot::Opening | Slot::Closed { .. });
+        let undecided = |slot: &Slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. });
         if !asked && !wanted.is_empty() {
             if self.slots.iter().any(undecided) {
                 return Some(Rebalance::Assigning { ids, asked });

@@ -132,7 +132,7 @@ impl Worker {
         let filling = self.transactions.back().filter(|back| back.stage == Stage::Filling);
         let closed = self.slots.iter().filter_map(|slot| match slot {
             Slot::Closed { due, .. } => Some(*due),
-            Slot::Opening | Slot::Idle | Slot::Busy => None,
+            Slot::Opening { .. } | Slot::Idle | Slot::Busy => None,
         });
         let waiting = self.partitions.values().any(Partition::wants_commit);
         let rest = self.last_begin.filter(|_| waiting).map(|begin| begin + interval);

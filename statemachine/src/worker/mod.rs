@@ -113,7 +113,7 @@ impl Worker {
             settings,
         };
         for slot in 0..worker.settings.slots {
-            worker.slots.push(Slot::Opening);
+            worker.slots.push(Slot::Opening { tries: 0 });
             worker.effects.push_back(Effect::Open { slot, why: Renewal::Start });
         }
         worker

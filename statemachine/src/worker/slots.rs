@@ -205,15 +205,15 @@ impl Worker {
 
     pub(super) fn open(&mut self, slot: u32, why: Renewal) {
         self.counts.renewed += 1;
-        self.set_slot(slot, Slot::Opening);
+        self.set_slot(slot, Slot::Opening { tries: 0 });
         self.notice(Notice::Renewing { slot, why });
         self.effects.push_back(Effect::Open { slot, why });
     }
 
     fn close_slot(&mut self, slot: u32) {
         let tries = match self.slots.get(slot as usize) {
-            Some(Slot::Closed { tries, .. }) => tries.saturating_add(1),
-            Some(Slot::Opening | Slot::Idle | Slot::Busy) | None => 1,
+            Some(Slot::Closed { tries, .. } | Slot::Opening { tries }) => tries.saturating_add(1),
+            Some(Slot::Idle | Slot::Busy) | None => 1,
         };
         let wait = self.settings.abort_backoff.wait(tries, self.settings.seed);
         self.set_slot(slot, Slot::Closed { tries, due: self.now + wait });
@@ -221,10 +221,10 @@ impl Worker {
 
     pub(super) fn advance_slots(&mut self) {
         for (slot, state) in (0_u32..).zip(&mut self.slots) {
-            if let Slot::Closed { due, .. } = *state
+            if let Slot::Closed { due, tries } = *state
                 && due <= self.now
             {
-                *state = Slot::Opening;
+                *state = Slot::Opening { tries };
                 self.effects.push_back(Effect::Open { slot, why: Renewal::Failed });
             }
         }

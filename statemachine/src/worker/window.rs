@@ -184,3 +184,7 @@ impl Window {
         widened
     }
 }
+
+#[cfg(test)]
+#[path = "window_test.rs"]
+mod tests;

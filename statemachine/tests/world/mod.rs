@@ -17,8 +17,8 @@ use countersign_statemachine::{
     Backoff, Disposition, Entry, Expired, PartitionId, Reason, Runs, Settings, Span, StartAt,
 };
 
-pub(crate) use kafka::{Kafka, TOPIC_ID};
 use kafka::Open;
+pub(crate) use kafka::{Kafka, TOPIC_ID};
 
 pub(crate) const PARTITIONS: u32 = 3;
 const LOG_MAX: u64 = 60;

@@ -101,13 +101,9 @@ impl World {
                 &[Ready::Idle, Ready::Filling]
             }
             Ready::Committing => &[Ready::Flushed],
-            Ready::Aborting => &[
-                Ready::Idle,
-                Ready::Filling,
-                Ready::Flushing,
-                Ready::Flushed,
-                Ready::Failed,
-            ],
+            Ready::Aborting => {
+                &[Ready::Idle, Ready::Filling, Ready::Flushing, Ready::Flushed, Ready::Failed]
+            }
             _ => &[Ready::Failed, Ready::Dead, Ready::Suspicious],
         };
         self.process.move_slot(slot, from, to);
@@ -129,7 +125,9 @@ impl World {
         for at in span.first..span.end {
             let state = record.at(at).map(|run| run.history.state.name());
             assert_eq!(state, Some("processing"), "{id}@{at} is handled");
-            assert!(!self.kafka.log(id).done.contains(&at) || self.group[id as usize] != Member::Ours);
+            assert!(
+                !self.kafka.log(id).done.contains(&at) || self.group[id as usize] != Member::Ours
+            );
         }
         assert!(self.kafka.log(id).commit.is_some(), "handlers wait for the first commit");
         let running = Running { epoch, span, interrupted: false };
@@ -143,7 +141,10 @@ impl World {
         for slot in 0..self.settings.slots {
             let queue = &self.process.slots[slot as usize];
             // What there is belongs to a former self, or is being decided.
-            if matches!(self.process.ready[slot as usize], None | Some(Ready::Opening | Ready::Dead)) {
+            if matches!(
+                self.process.ready[slot as usize],
+                None | Some(Ready::Opening | Ready::Dead)
+            ) {
                 continue;
             }
             let holds = |id: PartitionId| ids.contains(&id);
@@ -442,12 +443,7 @@ impl World {
         self.tell(Input::Slot(slot, SlotEvent::Flushed { outputs }));
     }
 
-    fn run_commit(
-        &mut self,
-        slot: u32,
-        offsets: Vec<Position>,
-        choice: &mut Choice,
-    ) {
+    fn run_commit(&mut self, slot: u32, offsets: Vec<Position>, choice: &mut Choice) {
         if let Some(broken) = self.kafka.producer(slot).broken {
             self.fault(slot, Call::SendOffsets, broken);
             return;
@@ -561,9 +557,7 @@ impl World {
     }
 
     fn is_all_done(&self) -> bool {
-        self.kafka.logs.iter().all(|log| {
-            log.commit.is_some() && log.position() == log.end()
-        })
+        self.kafka.logs.iter().all(|log| log.commit.is_some() && log.position() == log.end())
     }
 
     fn finish_drain(&mut self) {
