@@ -1,5 +1,7 @@
 //! What a worker does, told event by event.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::time::Duration;
 
 use countersign_statemachine::worker::{

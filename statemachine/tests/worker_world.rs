@@ -1,5 +1,7 @@
 //! A worker in a world where anything may happen, in any order.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod world;
 
 use proptest::prelude::*;

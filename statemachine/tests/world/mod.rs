@@ -353,6 +353,20 @@ impl World {
         self.restart(choice);
     }
 
+    /// A later message of the same key takes the place of one that is not done.
+    fn compact(&mut self, choice: &mut Choice) {
+        let partition = choice.partition();
+        if self.kafka.producers.iter().any(|producer| producer.open.is_some()) {
+            return;
+        }
+        let log = self.kafka.log(partition);
+        let offset = log.position() + choice.below(4);
+        if offset < log.end() && !log.done.contains(&offset) {
+            self.trace.push(format!("{partition}@{offset} is compacted away"));
+            log.messages[usize::try_from(offset).unwrap()] = false;
+        }
+    }
+
     /// A new process of the same instance.
     fn restart(&mut self, choice: &mut Choice) {
         self.trace.push(format!("{:?} restart", self.now));
@@ -372,6 +386,9 @@ impl World {
                 self.trace.push(format!("a tool sets {partition} to {offset}"));
                 log.reset(offset);
             }
+        }
+        if choice.one_in(3) {
+            self.compact(choice);
         }
         // A log whose commits are gone while the store knows it is a story of its own.
         let known: Vec<u32> = self.store.keys().copied().collect();
