@@ -262,15 +262,11 @@ impl Partition {
     pub(crate) fn committed(&mut self, number: u64, sent: &Sent) -> Vec<Moved> {
         let (from, offset) = (self.position, sent.position.offset);
         let mut widened = self.window.widened(number, offset);
+        // The gap between the old position and the first message belongs to the record.
+        let first = self.window.iter().next().map_or(offset, |piece| piece.span.first.min(offset));
         match widened.first_mut() {
-            // The gap between the old position and the first message belongs to the record.
-            Some((span, _))
-                if self.window.iter().next().is_some_and(|p| p.span.first == span.first) =>
-            {
-                span.first = span.first.min(from);
-            }
-            Some(_) => {}
-            None => widened.extend(Span::new(from, offset).map(|span| (span, 0))),
+            Some((span, _)) if span.first == first => span.first = from,
+            _ => widened.extend(Span::new(from, first).map(|span| (span, 0))),
         }
         self.window.change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Done));
         self.position = offset;

@@ -15,6 +15,8 @@ pub(crate) struct Log {
     pub(crate) commit: Option<Commit>,
     /// Messages whose outputs are visible, in the present life of the group.
     pub(crate) done: BTreeSet<u64>,
+    /// The last message with a visible output of this instance, since the offset was last set.
+    last_offset: Option<u64>,
     /// Where the last visible output stands among all outputs.
     last_index: Option<u64>,
 }
@@ -94,6 +96,7 @@ impl Log {
     /// A tool sets the offset while nobody is in the group.
     pub(crate) fn reset(&mut self, offset: u64) {
         self.commit = Some(Commit { offset, label: Label::Foreign(String::new()) });
+        self.last_offset = None;
         self.done = (0..offset).filter(|&at| self.is_message(at)).collect();
     }
 }
@@ -136,8 +139,8 @@ impl Kafka {
         for Record { partition, offset, index } in open.records {
             let log = self.log(partition);
             assert!(log.is_message(offset), "there is no message {partition}@{offset}");
-            let last = log.done.last().copied();
             assert!(log.done.insert(offset), "{partition}@{offset} is done twice");
+            let last = log.last_offset.replace(offset);
             assert!(last < Some(offset), "{partition}@{offset} comes after {last:?}");
             assert!(log.last_index < Some(index), "the output of {partition}@{offset} is early");
             log.last_index = Some(index);
@@ -159,25 +162,39 @@ impl Kafka {
         }
     }
 
-    /// Another member of the group does some messages.
-    pub(crate) fn others_do(&mut self, partition: u32, messages: u64, released: bool) {
+    /// Another member of the group does some messages, and in an order of its own one or two later.
+    pub(crate) fn others_do(&mut self, partition: u32, messages: u64, later: Option<Span>) {
         let index = self.outputs;
-        self.outputs += messages;
+        self.outputs += messages + 1;
         let log = self.log(partition);
         let from = log.position();
         let offset = log.end().min(from + messages);
-        let prev = log.metadata().and_then(|(_, metadata)| metadata).map(|m| m.author);
-        for at in (from..offset).filter(|&at| log.messages[usize::try_from(at).unwrap()]) {
-            assert!(log.done.insert(at), "{partition}@{at} is done twice");
-            log.last_index = Some(index);
+        let metadata = log.metadata().and_then(|(_, metadata)| metadata);
+        let (prev, mut completed) = match metadata {
+            Some(metadata) => (Some(metadata.author), metadata.completed),
+            None => (None, Vec::new()),
+        };
+        completed.retain_mut(|span| {
+            span.first = span.first.max(offset);
+            span.first < span.end
+        });
+        if completed.is_empty() {
+            let at = |span: Span| Span { first: offset + span.first, end: offset + span.end };
+            let fits = |span: &Span| (span.first..span.end).all(|at| log.is_message(at));
+            completed.extend(later.map(at).filter(fits));
         }
+        let in_completed = completed.iter().flat_map(|span| span.first..span.end);
+        let now_done: Vec<u64> =
+            (from..offset).filter(|&at| log.is_message(at)).chain(in_completed).collect();
+        log.done.extend(now_done);
+        log.last_index = Some(index);
         let metadata = CommitMetadata {
             author: Author { instance: "another".to_owned(), incarnation: 1, number: index },
             prev,
             topic_id: TOPIC_ID,
-            completed: Vec::new(),
+            completed,
             attempts: Vec::new(),
-            released,
+            released: later.is_none(),
             takeovers: 0,
             trial: None,
         };

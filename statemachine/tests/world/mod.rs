@@ -321,8 +321,10 @@ impl World {
         }
         self.trace.push(format!("{:?} other members do some of {partition}", self.now));
         let messages = choice.below(4);
-        let released = choice.one_in(2);
-        self.kafka.others_do(partition, messages, released);
+        let first = 1 + choice.below(4);
+        let end = first + 1 + choice.below(2);
+        let later = choice.one_in(2).then_some(Span { first, end });
+        self.kafka.others_do(partition, messages, later);
     }
 
     pub(crate) fn drain(&mut self) {
