@@ -105,8 +105,8 @@ impl Worker {
         }
     }
 
-    /// Whose output was refused: what the report names, else the only message of the transaction. If
-    /// there are several, they are sent one per transaction until the one is found.
+    /// Whose output was refused: what the report names, else the only message of the transaction.
+    /// If there are several, they are sent one per transaction until the one is found.
     fn find_blame(&mut self, number: u64, fault: &Fault) {
         let refused = match (fault.call, fault.disposition) {
             (Call::Send | Call::Flush, Disposition::Abortable) => true,
@@ -155,7 +155,8 @@ impl Worker {
         self.open(slot, Renewal::InDoubt);
     }
 
-    /// The partitions that can tell whether a transaction was committed: owned since without a break.
+    /// The partitions that can tell whether a transaction was committed: owned since then without
+    /// a break.
     fn witnesses(&self, number: u64) -> Vec<PartitionId> {
         let transaction = self.transactions.iter().find(|t| t.number == number);
         let sent = transaction.into_iter().flat_map(|t| &t.sent);
