@@ -1,5 +1,7 @@
 //! The journal against a plain map of offset to state, with crashes that lose unflushed writes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 

@@ -96,7 +96,7 @@ pub fn write_why(out: &mut dyn Write, report: &WhyReport) -> Result {
              committed offset vouches for it; how it went is not recorded here."
         )?,
         Known::NotReceived { last: Some(last) } => {
-            writeln!(out, "has not been received yet: the highest offset recorded is {last}.")?
+            writeln!(out, "has not been received yet: the highest offset recorded is {last}.")?;
         }
         Known::NotReceived { last: None } => {
             writeln!(out, "has not been received yet: nothing of this partition has.")?;

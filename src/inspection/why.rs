@@ -6,8 +6,10 @@ use thiserror::Error;
 
 use super::state::{Range, end_name};
 use super::utc;
-use crate::store::record::{Happening, SessionRecord, StoredNote, StoredTransaction};
-use crate::store::{Journal, StoreError};
+use crate::store::record::{
+    Happening, HistoryRecord, SessionRecord, StoredNote, StoredTransaction,
+};
+use crate::store::{Journal, PartitionName, StoreError};
 
 /// Why no story can be told.
 #[derive(Debug, Error)]
@@ -167,17 +169,18 @@ pub fn why(
     partition: u32,
     offset: u64,
 ) -> Result<WhyReport, WhyError> {
-    let named = |(id, name): (PartitionId, &crate::store::PartitionName)| {
+    let named = |(id, name): (PartitionId, &PartitionName)| {
         (name.topic == topic && name.partition == partition).then_some(id)
     };
     let Some(id) = journal.partitions().filter_map(named).last() else {
-        let names: Vec<String> = journal.partitions().map(|(_, name)| name.to_string()).collect();
-        let known = if names.is_empty() { "no partition".to_owned() } else { names.join(", ") };
+        let all: Vec<String> = journal.partitions().map(|(_, name)| name.to_string()).collect();
+        let known = if all.is_empty() { "no partition".to_owned() } else { all.join(", ") };
         return Err(WhyError::UnknownPartition { topic: topic.to_owned(), partition, known });
     };
-    let known = known(journal, id, offset);
-    let teller = Teller::new(journal, id, offset)?;
-    let story = teller.story();
+    let story = Teller::new(journal, id, offset)?.story();
+    // What was signed in was received: spans that are signed in have no gaps.
+    let received = story.iter().any(|it| it.event == STARTED);
+    let known = known(journal, id, offset, received);
     let present = match &known {
         Known::Message { present, .. } => Some(present),
         Known::Gap | Known::BeforeTheStore { .. } | Known::NotReceived { .. } => None,
@@ -188,9 +191,9 @@ pub fn why(
     Ok(WhyReport { topic: topic.to_owned(), partition, offset, known, story, pruned })
 }
 
-fn known(journal: &Journal, id: PartitionId, offset: u64) -> Known {
+fn known(journal: &Journal, id: PartitionId, offset: u64, received: bool) -> Known {
     if let Some(run) = journal.run_at(id, offset) {
-        let may_be_gap = run.count < run.span.len();
+        let may_be_gap = !received && run.count < run.span.len();
         return Known::Message { present: present(run), may_be_gap };
     }
     let (mut first, mut last) = (None, None);
@@ -254,7 +257,7 @@ impl<'a> Teller<'a> {
     fn new(journal: &'a Journal, id: PartitionId, offset: u64) -> Result<Self, StoreError> {
         let records = journal.history_at(id, offset)?;
         let concerned = |happening: &&Happening| happening.span.contains(offset);
-        let all = records.iter().flat_map(|record| record.happenings());
+        let all = records.iter().flat_map(HistoryRecord::happenings);
         let mut happenings: Vec<Happening> = all.filter(concerned).cloned().collect();
         happenings.sort_by_key(|happening| happening.sequence);
         let transactions = journal.transactions(TRANSACTIONS_MAX, |transaction| {

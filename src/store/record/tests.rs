@@ -94,7 +94,7 @@ prop_compose! {
             let count = count % (len + 1);
             Happening { sequence: Sequence(sequence), at_ms, event, span, count, note }
         });
-        let first = happenings.next().unwrap();
+        let first = happenings.next().expect("one at least");
         let later = happenings.collect();
         Record::History(HistoryRecord { partition: PartitionId(partition), first, later })
     }
@@ -272,6 +272,6 @@ fn the_named_records_have_the_bytes_of_the_format_document() {
 
 #[test]
 fn an_unknown_version_is_named() {
-    let error = Record::read(b"\x08slot", &[2]).unwrap_err();
+    let error = Record::read(b"\x08slot", &[2]).expect_err("no version 2 yet");
     assert_eq!(error, Malformed::Version { record: "slot", version: 2 });
 }
