@@ -1,6 +1,30 @@
 //! Exactly-once read-process-write on Apache Kafka, with a durable record of every message.
+//!
+//! A [`Processor`] reads topics as a member of a consumer group, runs a [`handler`] for each message
+//! and puts the outputs and the consumed offset into one Kafka transaction. What happens to each
+//! message is recorded in an embedded store, and [`inspection`] tells it.
 
+mod builder;
+mod caught_up;
 pub mod commit_metadata;
+mod config;
+mod driver;
+mod error;
+pub mod handler;
 pub mod inspection;
 pub mod kafka;
+mod processor;
+pub mod provenance;
+mod signals;
+pub mod simulation;
+mod status;
 pub mod store;
+mod telemetry;
+
+pub use builder::Builder;
+pub use config::Config;
+pub use countersign_statemachine as statemachine;
+pub use error::RunError;
+pub use handler::{HandlerError, Message, Outputs, Partitioning, To};
+pub use processor::{Handle, Processor};
+pub use status::{Connection, Status, Watch};

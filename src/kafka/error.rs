@@ -30,6 +30,13 @@ impl KafkaError {
     }
 }
 
+impl KafkaError {
+    /// Whether Kafka could not be reached, as opposed to having refused.
+    pub fn is_connection(&self) -> bool {
+        matches!(self.kind, ErrorKind::Timeout | ErrorKind::Transport | ErrorKind::AllBrokersDown)
+    }
+}
+
 /// The kinds of error that the processor tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -60,7 +67,7 @@ pub enum ErrorKind {
     StaleGeneration,
     /// The member is in no generation: nothing was sent.
     NoGeneration,
-    /// The call does not fit the transaction's state; see `delayed-endtxn.md` for why this is an alarm.
+    /// The call does not fit the transaction's state: an alarm, as `delayed-endtxn.md` explains.
     InvalidTransactionState,
     /// The member missed `max.poll.interval.ms`.
     PollExceeded,

@@ -1,6 +1,6 @@
 //! The seam to Kafka: what the processor needs of a cluster, as four small traits.
 //!
-//! Two things implement it: [`rdkafka`](crate::kafka::librdkafka) for a real cluster, and the
+//! Two things implement it: [`librdkafka`] for a real cluster, and the
 //! model Kafka of the test kit. The same conformance tests run against both.
 //!
 //! Who owns what: one thread polls the [`Consumer`], one thread per slot drives a [`Producer`],
@@ -9,6 +9,7 @@
 
 mod batch;
 mod error;
+pub mod librdkafka;
 
 pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
@@ -227,12 +228,13 @@ pub trait Producer: Send + 'static {
     /// The producer is in no state for it.
     fn begin(&mut self) -> Result<(), KafkaError>;
 
-    /// Hands a record over for sending.
+    /// Hands a record over for sending. `mark` becomes the value of its provenance header and
+    /// replaces one that the output carries.
     ///
     /// # Errors
     /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others: the
     /// record is *not* part of the transaction, although a commit would succeed.
-    fn send(&mut self, output: &Output) -> Result<(), KafkaError>;
+    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError>;
 
     /// Waits until at most `in_flight` records are without a delivery report.
     ///

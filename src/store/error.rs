@@ -175,6 +175,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// The loop that owns the store has ended.
+    pub(crate) fn closed() -> Self {
+        Self::Closed { why: "the processor is ending".to_owned() }
+    }
+
     /// Whether the files themselves are bad, so that moving them away and beginning anew helps.
     pub const fn is_damage(&self) -> bool {
         match self {

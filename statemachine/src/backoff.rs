@@ -33,10 +33,15 @@ impl Backoff {
     /// The wait before try `n`, from 1; the same seed gives the same wait.
     pub fn wait(&self, n: u32, seed: u64) -> Duration {
         let exponent = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);
-        let full = self.base.as_secs_f64() * self.factor.max(1.0).powi(exponent);
-        let capped = full.min(self.max.as_secs_f64());
-        let share = self.jitter.clamp(0.0, 1.0) * unit(mix(seed ^ u64::from(n)));
-        Duration::from_secs_f64(capped * (1.0 - share))
+        // A finite factor, so that nothing times it stays nothing.
+        let factor = self.factor.max(1.0).powi(exponent).min(f64::MAX);
+        let full = self.base.as_secs_f64() * factor;
+        // `max` makes nothing of a jitter that is not a number.
+        let jitter = self.jitter.max(0.0).clamp(0.0, 1.0);
+        let share = jitter * unit(mix(seed ^ u64::from(n)));
+        let wait = full.min(self.max.as_secs_f64()) * (1.0 - share);
+        // Rounding may carry the largest durations over the limit.
+        Duration::try_from_secs_f64(wait).map_or(self.max, |wait| wait.min(self.max))
     }
 }
 

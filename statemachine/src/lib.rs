@@ -2,6 +2,7 @@
 //!
 //! - [`transition`] says what may happen to a message; [`Runs`] keeps it for a whole partition.
 //! - [`CommitMetadata`] is what moves with a partition to its next owner.
+//! - [`worker::Worker`] joins them: the partitions of one group member and its transactions.
 //! - [`Backoff`] says how long to wait.
 
 #![forbid(unsafe_code)]
@@ -11,15 +12,18 @@ mod disposition;
 mod entry;
 mod metadata;
 mod runs;
+mod settings;
 mod span;
 mod state;
 mod transition;
+pub mod worker;
 
 pub use backoff::Backoff;
 pub use disposition::Disposition;
 pub use entry::{End, Entry, Moved, Note, Part, PartitionId, TransactionRecord};
 pub use metadata::{Author, CommitMetadata, MetadataError, Trial};
 pub use runs::{ApplyError, Change, Run, Runs};
+pub use settings::{Expired, Settings, StartAt};
 pub use span::Span;
 pub use state::{History, Outcome, Reason, State};
 pub use transition::{Durability, Event, InvalidTransition, transition};

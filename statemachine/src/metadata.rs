@@ -127,8 +127,8 @@ impl CommitMetadata {
         flags
     }
 
-    /// Decodes what a commit of `offset` says. Inverse of [`encode`](Self::encode), and strict: bytes
-    /// that no encoder writes are refused.
+    /// Decodes what a commit of `offset` says. Inverse of [`encode`](Self::encode), and strict:
+    /// bytes that no encoder writes are refused.
     ///
     /// # Errors
     /// See [`MetadataError`].

@@ -1,8 +1,9 @@
 //! The record of one partition, run-length coded: offsets to histories.
 //!
-//! Invariants: runs do not overlap; a run that is not confirmed is dense (its count is its length);
-//! a confirmed run may span offsets without a message (control records, compacted ones), so that
-//! its count may be smaller than its length; touching runs of the same history are one run.
+//! Invariants: runs do not overlap; touching runs of the same history are one run; a run's count is
+//! at most its length. It is smaller only where the run spans offsets without a message (control
+//! records, compacted ones): in a confirmed run, or in one that a rewind made pending and that has
+//! not been read since. All other runs are dense.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::span::Span;
-use crate::state::{History, State};
+use crate::state::{History, Outcome, State};
 use crate::transition::{Event, InvalidTransition, transition};
 
 /// Contiguous received offsets with one history.
@@ -76,16 +77,29 @@ pub struct Change {
 }
 
 impl Runs {
-    /// Rebuilds the record from stored runs. Of overlapping ones, the one read first stands, so that
-    /// a damaged store cannot break the invariants.
+    /// Rebuilds the record from stored runs.
+    ///
+    /// A damaged store cannot break the invariants: of overlapping runs the one read first stands,
+    /// empty spans are dropped, counts are corrected, and what touches is joined. The corrections
+    /// are changes like any other, so that writing them repairs the store.
     pub fn restore(stored: impl IntoIterator<Item = Run>) -> Self {
         let mut runs = Self::default();
         for run in stored {
-            let free = runs.at(run.span.first).is_none()
-                && runs.next_first(run.span.first).is_none_or(|next| next >= run.span.end);
-            if free {
-                let body = Body { end: run.span.end, count: run.count, history: run.history };
-                runs.runs.insert(run.span.first, body);
+            let Some(span) = Span::new(run.span.first, run.span.end) else {
+                runs.touched.insert(run.span.first);
+                continue;
+            };
+            let free = runs.at(span.first).is_none()
+                && runs.next_first(span.first).is_none_or(|next| next >= span.end);
+            if !free {
+                runs.touched.insert(span.first);
+                continue;
+            }
+            let dense = !is_sparse(run.history);
+            let count = if dense { span.len() } else { run.count.min(span.len()) };
+            let joined = runs.join(Run { count, ..run });
+            if joined != run {
+                runs.touched.extend([run.span.first, joined.span.first]);
             }
         }
         runs
@@ -130,9 +144,11 @@ impl Runs {
 
     /// Applies an event to every message of a span.
     ///
-    /// `Start` begins a history where there is none. `Committed` and `FoundDone` close gaps: the
-    /// caller vouches that the span holds no message but the recorded ones, so that it becomes one
-    /// confirmed run. Other events must find a history everywhere in the span.
+    /// `Start` begins a history where there is none. `Committed` closes gaps: the caller vouches
+    /// that the span holds no message but those that were started, so that what was not read, or
+    /// not read since a rewind, joins the run before it. `FoundDone` cannot vouch for that: offsets
+    /// without a history get one of their own, with no messages counted. Both leave alone what is
+    /// confirmed. Other events must find a history everywhere in the span.
     ///
     /// # Errors
     /// Nothing was changed; see [`ApplyError`].
@@ -140,7 +156,8 @@ impl Runs {
         let parts = self.parts(span);
         let next = match event {
             Event::Start => Self::started(span, &parts)?,
-            Event::Committed(_) | Event::FoundDone(_) => Self::closed(span, &parts, event)?,
+            Event::Committed(_) => Self::committed(span, &parts, event)?,
+            Event::FoundDone(outcome) => Self::found(span, &parts, outcome)?,
             Event::ReplyLost | Event::RolledBack(_) | Event::Again | Event::Rewound => {
                 Self::moved(span, &parts, event)?
             }
@@ -151,41 +168,31 @@ impl Runs {
 
     /// The recorded parts of a span, cut to it.
     fn parts(&self, span: Span) -> Vec<Run> {
-        let cut = |run: Run| {
-            let kept = run.span.intersect(span)?;
-            Some(Run { span: kept, count: share(run, kept), history: run.history })
-        };
+        let cut = |run: Run| Some(part_of(run, run.span.intersect(span)?));
         self.overlapping(span).into_iter().filter_map(cut).collect()
     }
 
     fn started(span: Span, parts: &[Run]) -> Result<Vec<Run>, ApplyError> {
-        let mut next = Vec::with_capacity(parts.len() + 1);
-        let mut from = span.first;
-        let absent = |first, end| {
-            let span = Span::new(first, end)?;
-            Some(Run { span, count: span.len(), history: History::NEW })
-        };
-        for part in parts {
-            next.extend(absent(from, part.span.first));
-            next.push(*part);
-            from = part.span.end;
-        }
-        next.extend(absent(from, span.end));
-        next.iter().map(|part| step(*part, Event::Start)).collect()
+        let absent = |span: Span| Run { span, count: 0, history: History::NEW };
+        let read = |run: Run| Run { count: run.span.len(), ..run };
+        filled(span, parts, absent).into_iter().map(|run| step(read(run), Event::Start)).collect()
     }
 
-    fn closed(span: Span, parts: &[Run], event: Event) -> Result<Vec<Run>, ApplyError> {
-        let mut next: Vec<Run> = Vec::with_capacity(parts.len());
-        for part in parts {
-            let done = if part.history.state.is_confirmed() { *part } else { step(*part, event)? };
-            next.push(done);
-        }
-        // Nothing recorded: the span holds no message that this store has seen.
+    fn committed(span: Span, parts: &[Run], event: Event) -> Result<Vec<Run>, ApplyError> {
+        let read = parts.iter().filter(|part| !is_unread(part.history));
+        let mut next = read.map(|part| finish(*part, event)).collect::<Result<Vec<_>, _>>()?;
         if next.is_empty() {
-            next.push(Run { span, count: 0, history: confirmed_by(event) });
+            next.push(Run { span, count: 0, history: History::CLEAN });
         }
         stretch(span, &mut next);
         Ok(next)
+    }
+
+    fn found(span: Span, parts: &[Run], outcome: Outcome) -> Result<Vec<Run>, ApplyError> {
+        let history = History { state: State::Confirmed(outcome), ..History::NEW };
+        let unseen = |span| Run { span, count: 0, history };
+        let event = Event::FoundDone(outcome);
+        filled(span, parts, unseen).into_iter().map(|run| finish(run, event)).collect()
     }
 
     fn moved(span: Span, parts: &[Run], event: Event) -> Result<Vec<Run>, ApplyError> {
@@ -212,7 +219,7 @@ impl Runs {
             .into_iter()
             .flatten()
             {
-                self.insert(Run { span: kept, count: share(old, kept), history: old.history });
+                self.insert(part_of(old, kept));
             }
         }
         for run in next {
@@ -225,8 +232,13 @@ impl Runs {
         self.touched.insert(first);
     }
 
-    /// Inserts a run and joins it with touching ones of the same history.
     fn insert(&mut self, run: Run) {
+        let joined = self.join(run);
+        self.touched.insert(joined.span.first);
+    }
+
+    /// Inserts a run, joined with touching ones of the same history.
+    fn join(&mut self, run: Run) -> Run {
         let mut joined = run;
         let before = self.runs.range(..run.span.first).next_back().map(|(&f, b)| b.run(f));
         if let Some(before) = before.filter(|b| b.span.end == run.span.first)
@@ -244,7 +256,7 @@ impl Runs {
         }
         let body = Body { end: joined.span.end, count: joined.count, history: joined.history };
         self.runs.insert(joined.span.first, body);
-        self.touched.insert(joined.span.first);
+        joined
     }
 
     fn next_first(&self, offset: u64) -> Option<u64> {
@@ -258,17 +270,33 @@ fn step(run: Run, event: Event) -> Result<Run, ApplyError> {
     Ok(Run { history, ..run })
 }
 
-/// The history of a span that is done although this store has seen no message in it.
-fn confirmed_by(event: Event) -> History {
-    match event {
-        Event::FoundDone(outcome) => History { state: State::Confirmed(outcome), ..History::NEW },
-        Event::Committed(_)
-        | Event::Start
-        | Event::ReplyLost
-        | Event::RolledBack(_)
-        | Event::Again
-        | Event::Rewound => History::CLEAN,
+/// As [`step`], but leaves alone what is confirmed.
+fn finish(run: Run, event: Event) -> Result<Run, ApplyError> {
+    if run.history.state.is_confirmed() { Ok(run) } else { step(run, event) }
+}
+
+/// Whether a rewind made it pending and it was not read since: only a rewind leaves a message
+/// pending that was never started in its life.
+fn is_unread(history: History) -> bool {
+    history.state == State::Pending && history.deliveries == 0
+}
+
+/// Whether a run of this history may span offsets without a message.
+fn is_sparse(history: History) -> bool {
+    history.state.is_confirmed() || is_unread(history)
+}
+
+/// The parts of a span with the gaps between them filled.
+fn filled(span: Span, parts: &[Run], fill: impl Fn(Span) -> Run) -> Vec<Run> {
+    let mut all = Vec::with_capacity(parts.len() + 1);
+    let mut from = span.first;
+    for part in parts {
+        all.extend(Span::new(from, part.span.first).map(&fill));
+        all.push(*part);
+        from = part.span.end;
     }
+    all.extend(Span::new(from, span.end).map(&fill));
+    all
 }
 
 /// Widens runs until they cover the whole span: a gap goes to the run before it.
@@ -283,12 +311,12 @@ fn stretch(span: Span, runs: &mut [Run]) {
     }
 }
 
-/// How many messages of a run lie in a part of it: exact where the run is dense, and for a confirmed
-/// run with gaps (which only an operator's rewind ever splits) the proportional share.
-fn share(run: Run, part: Span) -> u64 {
-    if run.count == run.span.len() || run.span == part {
-        return run.count.min(part.len());
-    }
-    let share = u128::from(run.count) * u128::from(part.len()) / u128::from(run.span.len());
-    u64::try_from(share).unwrap_or(u64::MAX)
+/// A part of a run. Its count is exact where the run is dense and an estimate elsewhere, chosen so
+/// that the counts of a run's parts always add up to the count of the run.
+fn part_of(run: Run, span: Span) -> Run {
+    let below = |offset: u64| {
+        let share = u128::from(run.count) * u128::from(offset - run.span.first);
+        u64::try_from(share / u128::from(run.span.len())).expect("a share is at most the count")
+    };
+    Run { span, count: below(span.end) - below(span.first), history: run.history }
 }

@@ -6,11 +6,27 @@ use serde::{Deserialize, Serialize};
 
 /// A half-open range of offsets: `first` belongs to it, `end` does not. Never empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Ends")]
 pub struct Span {
     /// The first offset.
     pub first: u64,
     /// One past the last offset.
     pub end: u64,
+}
+
+/// A span as it is stored, which damage may have emptied.
+#[derive(Deserialize)]
+struct Ends {
+    first: u64,
+    end: u64,
+}
+
+impl TryFrom<Ends> for Span {
+    type Error = &'static str;
+
+    fn try_from(Ends { first, end }: Ends) -> Result<Self, Self::Error> {
+        Self::new(first, end).ok_or("a span of offsets ends at or before its start")
+    }
 }
 
 impl Span {

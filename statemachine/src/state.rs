@@ -3,7 +3,7 @@
 //! ```text
 //! pending ----start------> processing ----committed----> confirmed(outcome)
 //!    ^                          |   \
-//!    |                          |    `--reply lost--> in doubt --verdict--> confirmed | rolled_back
+//!    |                          |    `--reply lost--> in doubt --verdict--> confirmed, rolled_back
 //!    |                          `--error, panic, deadline | aborted | crashed | revoked--.
 //!    `-------------again (at once, or when the retry is due)------ rolled_back(reason) <-'
 //! ```

@@ -1,1 +1,9 @@
-//! x
+//! What tests of exactly-once processing need: a local real Kafka and a proxy that misbehaves on
+//! purpose, a model Kafka in memory with the conformance tests that both have to pass, and a reader
+//! that shares no code with the library.
+
+pub mod broker;
+pub mod conformance;
+pub mod model;
+pub mod proxy;
+pub mod reader;

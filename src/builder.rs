@@ -1,0 +1,159 @@
+//! Building a processor step by step.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_statemachine::{Backoff, StartAt};
+
+use crate::config::Config;
+use crate::handler::{BatchHandler, Handler, Work, batch_work_of, work_of};
+use crate::kafka::librdkafka::{ClusterConfig, SettingError};
+use crate::processor::Processor;
+
+/// Collects what a processor needs; [`Processor::builder`] starts one.
+///
+/// Brokers, group, inputs, store and handler are needed; the rest has defaults.
+pub struct Builder {
+    config: Config,
+    work: Option<Arc<dyn Work>>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Self {
+        let cluster = ClusterConfig::new("", "", Vec::<String>::new());
+        Self { config: Config::new(cluster, PathBuf::new()), work: None }
+    }
+
+    /// Goes on from settings that were made elsewhere.
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Where to find Kafka: `host:port`, comma-separated.
+    #[must_use]
+    pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
+        self.config.cluster.brokers = brokers.into();
+        self
+    }
+
+    /// The consumer group.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.config.cluster.group = group.into();
+        self
+    }
+
+    /// The topics to read.
+    #[must_use]
+    pub fn inputs(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.cluster.topics = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The topics that the handler may write to.
+    #[must_use]
+    pub fn outputs(mut self, topics: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.config.outputs = topics.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The directory of the store. Without [`instance`](Self::instance) the instance is named by it
+    /// and the host.
+    #[must_use]
+    pub fn store(mut self, path: impl Into<PathBuf>) -> Self {
+        let named = Config::new(self.config.cluster.clone(), path);
+        self.config.store = named.store;
+        self.config.instance = named.instance;
+        self
+    }
+
+    /// The name of this instance: unique in the group, and the same after a restart.
+    #[must_use]
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        self.config.instance = name.into();
+        self
+    }
+
+    /// How many group members run in this process (1).
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// How long a transaction is filled at most (100 ms): the knob between latency and throughput.
+    #[must_use]
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.config.commit_interval = interval;
+        self
+    }
+
+    /// Where a group starts that has no commit at all (earliest).
+    #[must_use]
+    pub fn start(mut self, start: StartAt) -> Self {
+        self.config.start = start;
+        self
+    }
+
+    /// How failed messages are tried again.
+    #[must_use]
+    pub fn retry(mut self, retry: Backoff) -> Self {
+        self.config.retry = retry;
+        self
+    }
+
+    /// How often a message may fail before the processor stops (without limit).
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.config.attempts = Some(attempts);
+        self
+    }
+
+    /// Whether outputs carry the provenance header (they do).
+    #[must_use]
+    pub fn provenance(mut self, on: bool) -> Self {
+        self.config.provenance = on;
+        self
+    }
+
+    /// Any setting of librdkafka; those that would break exactly-once are refused by
+    /// [`build`](Self::build).
+    #[must_use]
+    pub fn librdkafka(mut self, setting: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.cluster.extra.insert(setting.into(), value.into());
+        self
+    }
+
+    /// What is done with each message.
+    #[must_use]
+    pub fn handler(self, handler: impl Handler) -> Self {
+        Self { work: Some(work_of(handler)), ..self }
+    }
+
+    /// What is done with up to `size` messages of a partition at once.
+    #[must_use]
+    pub fn batch_handler(self, size: usize, handler: impl BatchHandler) -> Self {
+        Self { work: Some(batch_work_of(handler, size)), ..self }
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// The first setting that is missing, out of range or would break exactly-once.
+    pub fn build(self) -> Result<Processor, SettingError> {
+        let missing = |what| SettingError::new(what, "", "it is missing", "set it before build()");
+        if self.config.store.as_os_str().is_empty() {
+            return Err(missing("store"));
+        }
+        let work = self.work.ok_or_else(|| missing("handler"))?;
+        Processor::new(self.config, work)
+    }
+}

@@ -1,0 +1,170 @@
+//! The settings of a processor.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use countersign_statemachine::{Backoff, Expired, Settings, StartAt};
+
+use crate::kafka::librdkafka::{ClusterConfig, SettingError};
+use crate::store::Damage;
+
+/// The settings of a processor. [`Config::new`] has defaults for everything that has no name.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The cluster, the group, the input topics and librdkafka's settings.
+    pub cluster: ClusterConfig,
+    /// The topics that handlers may write to.
+    pub outputs: Vec<String>,
+    /// The directory of the store.
+    pub store: PathBuf,
+    /// What happens when the store is damaged.
+    pub damage: Damage,
+    /// How long the store keeps the history of transactions.
+    pub history: Duration,
+    /// The name of this instance: unique in the group, and the same after a restart.
+    pub instance: String,
+    /// What the transactional ids begin with, where brokers grant rights by prefix.
+    pub transactional_id_prefix: Option<String>,
+    /// How many group members run in this process.
+    pub workers: u32,
+    /// Whether each worker has two producers in turn, so that a transaction is filled while the one
+    /// before it ends.
+    pub pipelined: bool,
+    /// How long a transaction is filled at most.
+    pub commit_interval: Duration,
+    /// How many messages a transaction holds at most.
+    pub transaction_records: u64,
+    /// Whether outputs carry a header that says where they come from.
+    pub provenance: bool,
+    /// How much input one worker holds in memory, in bytes.
+    pub memory_bytes: usize,
+    /// Where a group starts that has no commit at all.
+    pub start: StartAt,
+    /// What happens when the commits of a known group are gone.
+    pub expired: Expired,
+    /// How failed messages are tried again.
+    pub retry: Backoff,
+    /// How often a message may fail before the processor stops; `None`: without limit.
+    pub attempts: Option<u32>,
+    /// How long a shutdown waits for work under way.
+    pub drain: Duration,
+    /// How long the first contact with Kafka is tried.
+    pub connect_timeout: Duration,
+}
+
+impl Config {
+    /// Settings with defaults for everything but the cluster and the store.
+    pub fn new(cluster: ClusterConfig, store: impl Into<PathBuf>) -> Self {
+        let store = store.into();
+        Self {
+            instance: default_instance(&store),
+            cluster,
+            outputs: Vec::new(),
+            store,
+            damage: Damage::Quarantine,
+            history: Duration::from_secs(24 * 60 * 60),
+            transactional_id_prefix: None,
+            workers: 1,
+            pipelined: true,
+            commit_interval: Duration::from_millis(100),
+            transaction_records: 1_000_000,
+            provenance: true,
+            memory_bytes: 48 << 20,
+            start: StartAt::Earliest,
+            expired: Expired::Fail,
+            retry: Backoff::default(),
+            attempts: None,
+            drain: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(60),
+        }
+    }
+
+    /// Checks what can be checked without a cluster.
+    ///
+    /// # Errors
+    /// The first setting that is missing, out of range or contradicts another.
+    pub fn check(&self) -> Result<(), SettingError> {
+        self.cluster.check()?;
+        let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let refuse = |field: &str, value: &dyn ToString, why: &str, remedy: &str| {
+            Err(SettingError::new(field, value.to_string(), why, remedy))
+        };
+        if self.instance.is_empty() || self.instance.len() > 64 || !self.instance.chars().all(name)
+        {
+            let why = "a name has 1 to 64 letters, digits, '.', '_' or '-'";
+            return refuse("instance", &self.instance, why, "choose one that a restart keeps");
+        }
+        let loops = |topic: &&String| self.cluster.topics.contains(topic);
+        if let Some(topic) = self.outputs.iter().find(loops) {
+            let why = "it is an input topic, so that outputs would be processed again";
+            return refuse("outputs", topic, why, "write to another topic");
+        }
+        if self.workers == 0 {
+            return refuse("workers", &0, "nothing would run", "give at least 1");
+        }
+        if self.transaction_records == 0 {
+            let why = "no transaction could hold a message";
+            return refuse("transaction_records", &0, why, "give at least 1");
+        }
+        let third = Duration::from_millis(u64::from(self.cluster.transaction_timeout_ms)) / 3;
+        if self.commit_interval > third {
+            let why = "it is above a third of the transaction time-out: a slow commit would abort";
+            let value = format!("{:?}", self.commit_interval);
+            return refuse("commit_interval", &value, why, "shorten it or raise the time-out");
+        }
+        Ok(())
+    }
+
+    /// The transactional ids of a worker, one for each of its producers.
+    pub(crate) fn transactional_ids(&self, worker: u32) -> Vec<String> {
+        let prefix = self.transactional_id_prefix.as_deref().map(|prefix| format!("{prefix}-"));
+        let prefix = prefix.unwrap_or_default();
+        let (group, instance) = (&self.cluster.group, &self.instance);
+        (0..self.slots())
+            .map(|slot| format!("{prefix}{group}-{instance}-{worker}-{slot}"))
+            .collect()
+    }
+
+    fn slots(&self) -> u32 {
+        if self.pipelined { 2 } else { 1 }
+    }
+
+    /// What the pure worker is told.
+    pub(crate) fn settings(&self, worker: u32, incarnation: u64) -> Settings {
+        let max_poll = Duration::from_millis(u64::from(self.cluster.max_poll_interval_ms));
+        Settings {
+            instance: format!("{}-{worker}", self.instance),
+            incarnation,
+            slots: self.slots(),
+            commit_interval: self.commit_interval,
+            transaction_records: self.transaction_records,
+            transaction_timeout: Duration::from_millis(u64::from(
+                self.cluster.transaction_timeout_ms,
+            )),
+            handle_records: 2_000,
+            leave_budget: self.drain.min(max_poll / 3),
+            lazy_write: Duration::from_millis(50),
+            start: self.start,
+            expired: self.expired,
+            retry: self.retry,
+            attempts: self.attempts,
+            abort_backoff: Backoff { max: Duration::from_secs(5), ..Backoff::default() },
+            seed: incarnation,
+        }
+    }
+}
+
+/// Host name and store path: different for two processes on one machine, and kept by a restart.
+fn default_instance(store: &Path) -> String {
+    let host = gethostname::gethostname();
+    let path = std::path::absolute(store).unwrap_or_else(|_| store.to_owned());
+    let raw = format!("{}{}", host.to_string_lossy(), path.to_string_lossy());
+    let name: String = raw
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_') { c } else { '-' })
+        .collect();
+    // The end of a long path tells more than its beginning.
+    let skip = name.len().saturating_sub(64);
+    name.get(skip..).unwrap_or_default().to_owned()
+}

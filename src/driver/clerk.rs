@@ -1,0 +1,132 @@
+//! The loop that owns the store: one thread, one journal, all workers of the process.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use countersign_statemachine::{Entry, PartitionId, Run};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::kafka::TopicPartition;
+use crate::store::{Journal, StoreError};
+
+use super::host::{Host, Loop};
+use super::inbox::{Inbox, News};
+
+/// What the clerk is asked for.
+#[derive(Debug)]
+enum Request {
+    Append { write: u64, entries: Vec<Entry>, inbox: Inbox },
+    Intern { partitions: Vec<(TopicPartition, [u8; 16])>, reply: Reply<Vec<PartitionId>> },
+    Runs { partition: PartitionId, reply: Reply<Vec<Run>> },
+    RememberSlot { transactional_id: String, reply: Reply<()> },
+    Slots { reply: Reply<Vec<String>> },
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// The way to the clerk.
+#[derive(Debug, Clone)]
+pub(crate) struct Clerk(
+    mpsc::UnboundedSender<Request>,
+    #[expect(dead_code, reason = "ends the loop when the last of these is dropped")] Arc<Loop>,
+);
+
+impl Clerk {
+    /// Starts the loop.
+    pub(crate) fn start(journal: Journal, host: Host) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self(sender, Arc::new(host.spawn("countersign-store", run(journal, receiver))))
+    }
+
+    /// Writes and flushes; the answer goes to the inbox.
+    pub(super) fn append(&self, write: u64, entries: Vec<Entry>, inbox: &Inbox) {
+        let inbox = inbox.clone();
+        if let Err(unsent) = self.0.send(Request::Append { write, entries, inbox })
+            && let Request::Append { inbox, .. } = unsent.0
+        {
+            inbox.send(News::Stored { write, result: Err(StoreError::closed()) });
+        }
+    }
+
+    /// The numbers of partitions.
+    pub(super) async fn intern(
+        &self,
+        partitions: Vec<(TopicPartition, [u8; 16])>,
+    ) -> Result<Vec<PartitionId>, StoreError> {
+        self.ask(|reply| Request::Intern { partitions, reply }).await
+    }
+
+    /// The record of a partition.
+    pub(super) async fn runs(&self, partition: PartitionId) -> Result<Vec<Run>, StoreError> {
+        self.ask(|reply| Request::Runs { partition, reply }).await
+    }
+
+    /// Notes a transactional id that may have an open transaction from now on.
+    pub(crate) async fn remember_slot(&self, transactional_id: String) -> Result<(), StoreError> {
+        self.ask(|reply| Request::RememberSlot { transactional_id, reply }).await
+    }
+
+    /// The transactional ids that were noted, by earlier processes too.
+    pub(crate) async fn slots(&self) -> Result<Vec<String>, StoreError> {
+        self.ask(|reply| Request::Slots { reply }).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        if self.0.send(request(reply)).is_err() {
+            return Err(StoreError::closed());
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::closed()))
+    }
+}
+
+/// An answer that nobody waits for any more is dropped.
+async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request>) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Append { write, entries, inbox } => {
+                let result = append(&mut journal, &entries);
+                inbox.send(News::Stored { write, result });
+            }
+            Request::Intern { partitions, reply } => {
+                let _ = reply.send(intern(&mut journal, &partitions));
+            }
+            Request::Runs { partition, reply } => {
+                let _ = reply.send(Ok(journal.runs(partition).collect()));
+            }
+            Request::RememberSlot { transactional_id, reply } => {
+                let remembered = journal.remember_slot(&transactional_id);
+                let _ = reply.send(remembered.and_then(|()| journal.flush()));
+            }
+            Request::Slots { reply } => {
+                let _ = reply.send(journal.slots());
+            }
+        }
+    }
+}
+
+fn append(journal: &mut Journal, entries: &[Entry]) -> Result<(), StoreError> {
+    let now_ms = now_ms();
+    journal.append(entries, now_ms)?;
+    journal.flush()?;
+    // A little at a time, after the write that others wait for.
+    journal.prune(now_ms).map(drop)
+}
+
+fn intern(
+    journal: &mut Journal,
+    partitions: &[(TopicPartition, [u8; 16])],
+) -> Result<Vec<PartitionId>, StoreError> {
+    partitions
+        .iter()
+        .map(|(partition, topic_id)| {
+            journal.intern(&partition.topic, partition.partition, *topic_id)
+        })
+        .collect()
+}
+
+/// Milliseconds since the epoch, for people to read; nothing is decided by it.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

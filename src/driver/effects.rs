@@ -1,0 +1,161 @@
+//! What the worker asks for, as orders to the loops.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use countersign_statemachine::worker::{Effect, Position, SlotEvent, Start};
+use countersign_statemachine::{Author, PartitionId, Span};
+
+use crate::commit_metadata::armor;
+use crate::kafka::{CommitOffset, KafkaError, TopicPartition};
+use crate::status::Connection;
+use crate::telemetry;
+
+use super::Driver;
+use super::poll::{Command, Grant};
+use super::run::{Progress, Results, RunInput};
+use super::shelf::{Running, Shelf};
+use super::slot::{Order, Sending};
+
+impl Driver {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Recover { partition, epoch } => self.recover(partition, epoch),
+            Effect::Assign(starts) => self.assign(&starts),
+            Effect::Unassign(ids) => {
+                let partitions = ids.iter().filter_map(|id| self.name(*id)).collect();
+                self.command(Command::Unassign(partitions));
+            }
+            Effect::Leave => self.command(Command::Leave),
+            Effect::Write { write, entries } => self.clerk.append(write, entries, &self.inbox),
+            Effect::Handle { partition, epoch, span, attempt } => {
+                self.start_run(partition, epoch, span, attempt);
+            }
+            Effect::Interrupt { partition } => {
+                if let Some(shelf) = self.shelves.get(&partition) {
+                    shelf.interrupt();
+                }
+            }
+            Effect::Forget { partition } => {
+                if let Some(mut shelf) = self.shelves.remove(&partition) {
+                    self.room(|_| shelf.release(u64::MAX));
+                }
+            }
+            Effect::Release { partition, offset } => {
+                if let Some(shelf) = self.shelves.get_mut(&partition)
+                    && shelf.release(offset)
+                {
+                    self.command(Command::Room);
+                }
+            }
+            Effect::Open { slot, why: _ } => self.order(slot, Order::Open),
+            Effect::Send { slot, number, partition, span } => {
+                self.send(slot, number, partition, span);
+            }
+            Effect::Flush { slot } => self.order(slot, Order::Flush),
+            Effect::Commit { slot, number: _, offsets } => self.commit(slot, offsets),
+            Effect::Abort { slot } => self.order(slot, Order::Abort),
+            Effect::ReadCommits { number, partitions } => self.read_commits(number, &partitions),
+            Effect::Notice(notice) => telemetry::notice(&notice, &self.author, &self.known),
+            Effect::Stop(_) => {}
+        }
+    }
+
+    pub(super) fn name(&self, id: PartitionId) -> Option<TopicPartition> {
+        self.known.get(&id).map(|known| known.partition.clone())
+    }
+
+    /// A slot's loop lives as long as the driver.
+    fn order(&self, slot: u32, order: Order) {
+        if let Some(orders) = self.slots.get(slot as usize) {
+            let _ = orders.send(order);
+        }
+    }
+
+    fn assign(&mut self, starts: &[Start]) {
+        let grant = |start: &Start| {
+            let shelf = self.shelves.get(&start.partition)?;
+            Some(Grant {
+                partition: shelf.partition.clone(),
+                id: start.partition,
+                epoch: shelf.epoch,
+                offset: start.offset,
+            })
+        };
+        let grants = starts.iter().filter_map(grant).collect();
+        self.command(Command::Assign(grants));
+    }
+
+    /// Begins an ownership; what is left of an earlier one is forgotten.
+    pub(super) fn open_shelf(&mut self, id: PartitionId, epoch: u64) {
+        if let Some(partition) = self.name(id) {
+            self.shelves.insert(id, Shelf::new(partition, epoch, self.budget.clone()));
+        }
+    }
+
+    fn start_run(&mut self, id: PartitionId, epoch: u64, span: Span, attempt: u32) {
+        let Some(shelf) = self.shelves.get_mut(&id) else { return };
+        let input = RunInput { batches: shelf.batches(span), span, attempt };
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let progress = Progress {
+            partition: id,
+            epoch,
+            topics: Arc::clone(&self.topics),
+            inbox: self.inbox.clone(),
+            interrupted: Arc::clone(&interrupted),
+            results: Results::default(),
+        };
+        let work = Arc::clone(&self.work);
+        let task = tokio::spawn(async move { work.run(input, progress).await }).abort_handle();
+        shelf.start(Running { interrupted, task });
+    }
+
+    fn send(&mut self, slot: u32, number: u64, id: PartitionId, span: Span) {
+        let Some(shelf) = self.shelves.get(&id) else { return };
+        let sending = Sending {
+            id,
+            partition: shelf.partition.clone(),
+            author: Author { number, ..self.author.clone() },
+            parts: shelf.results(span),
+        };
+        self.order(slot, Order::Send(sending));
+    }
+
+    fn commit(&mut self, slot: u32, offsets: Vec<Position>) {
+        let offset = |position: Position| {
+            let partition = self.name(position.partition)?;
+            let metadata = armor(&position.metadata);
+            Some(CommitOffset { partition, offset: position.offset, metadata })
+        };
+        let offsets = offsets.into_iter().filter_map(offset).collect();
+        self.order(slot, Order::Commit(offsets));
+    }
+
+    pub(super) fn take_slot(&mut self, slot: u32, event: SlotEvent) {
+        match &event {
+            SlotEvent::Opened | SlotEvent::Committed { .. } => {
+                self.status.connection(Connection::Connected);
+            }
+            SlotEvent::Flushed { .. } | SlotEvent::Aborted { .. } => {}
+            SlotEvent::Failed { call, message, .. } => {
+                tracing::debug!(slot, ?call, %message, "a producer call failed");
+            }
+        }
+        self.handle(countersign_statemachine::worker::Input::Slot(slot, event));
+    }
+
+    pub(super) fn fault(&mut self, error: &KafkaError) {
+        if error.is_connection() {
+            let degraded = self.status.connection(Connection::Degraded(error.message.clone()));
+            if degraded {
+                self.probe_connection();
+            }
+        } else {
+            tracing::warn!(%error, "the consumer met a fault");
+        }
+    }
+
+    pub(super) fn publish(&mut self) {
+        self.status.counts(self.worker.counts(), self.worker.is_idle());
+    }
+}

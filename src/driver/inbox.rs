@@ -1,0 +1,59 @@
+//! What reaches the driver: news from the threads and the handlers, in one queue.
+
+use std::sync::Arc;
+
+use countersign_statemachine::PartitionId;
+use countersign_statemachine::worker::{Failure, SlotEvent};
+use tokio::sync::mpsc;
+
+use crate::kafka::{Batch, KafkaError, TopicPartition};
+use crate::store::StoreError;
+
+use super::run::Results;
+
+/// Something that happened outside of the driver.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// Messages were read.
+    Records { partition: PartitionId, epoch: u64, batch: Batch },
+    /// Reading reached the end of what is stable.
+    AtEnd { partition: PartitionId, epoch: u64, offset: u64 },
+    /// The group gives partitions.
+    Assigned(Vec<TopicPartition>),
+    /// The group takes partitions back.
+    Revoked(Vec<TopicPartition>),
+    /// Partitions may have another owner already.
+    Lost(Vec<TopicPartition>),
+    /// The position of a partition is no longer in the log.
+    OutOfRange(TopicPartition),
+    /// The consumer met a passing fault.
+    Fault(KafkaError),
+    /// The consumer ended.
+    ConsumerFailed(KafkaError),
+    /// Handlers ended well.
+    Finished { partition: PartitionId, epoch: u64, results: Arc<Results> },
+    /// A handler failed.
+    Failed { partition: PartitionId, epoch: u64, offset: u64, failure: Failure },
+    /// A run ended before its last message.
+    Yielded { partition: PartitionId, epoch: u64 },
+    /// A producer slot reports.
+    Slot(u32, SlotEvent),
+    /// A store write ended.
+    Stored { write: u64, result: Result<(), StoreError> },
+}
+
+/// Where news goes in. Never blocks: what is under way is bounded by the window's budget.
+#[derive(Debug, Clone)]
+pub(crate) struct Inbox(mpsc::UnboundedSender<News>);
+
+impl Inbox {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<News>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Sends news; once the driver has ended nobody wants them.
+    pub(crate) fn send(&self, news: News) {
+        let _ = self.0.send(news);
+    }
+}

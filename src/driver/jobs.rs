@@ -1,0 +1,167 @@
+//! Questions to Kafka and the store that the worker waits for.
+
+use countersign_statemachine::PartitionId;
+use countersign_statemachine::worker::{Commit, Found, Input, Label};
+use futures::FutureExt;
+use tokio::time::sleep;
+
+use crate::commit_metadata::disarm;
+use crate::error::RunError;
+use crate::kafka::{Committed, KafkaError, TopicPartition};
+use crate::status::Connection;
+use crate::store::StoreError;
+
+use super::clerk::Clerk;
+use super::scout::{Scout, persistently};
+use super::{Driver, Identified};
+
+/// What was found out.
+pub(super) enum Finding {
+    /// Which partitions the group gives.
+    Identified(Result<Vec<Identified>, RunError>),
+    /// What is known of one of them.
+    Recovered(PartitionId, u64, Result<Found, RunError>),
+    /// The stable commits of a transaction in doubt.
+    Commits(u64, Result<Vec<(PartitionId, Option<Commit>)>, RunError>),
+    /// Kafka answers again.
+    Reachable,
+}
+
+impl From<KafkaError> for RunError {
+    fn from(error: KafkaError) -> Self {
+        Self::of_kafka(error)
+    }
+}
+
+impl From<StoreError> for RunError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Driver {
+    pub(super) fn identify(&mut self, partitions: Vec<TopicPartition>) {
+        let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
+        let job = async move { Finding::Identified(identify(&scout, &clerk, partitions).await) };
+        self.jobs.push(job.boxed());
+    }
+
+    pub(super) fn recover(&mut self, id: PartitionId, epoch: u64) {
+        self.open_shelf(id, epoch);
+        let Some(identified) = self.known.get(&id).cloned() else { return };
+        let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
+        let job = async move {
+            Finding::Recovered(id, epoch, recover(&scout, &clerk, &identified).await)
+        };
+        self.jobs.push(job.boxed());
+    }
+
+    pub(super) fn read_commits(&mut self, number: u64, ids: &[PartitionId]) {
+        let named = ids.iter().filter_map(|id| Some((*id, self.name(*id)?)));
+        let (ids, names): (Vec<_>, Vec<_>) = named.unzip();
+        let scout = self.scout.clone();
+        let job = async move {
+            let committed = persistently(|| scout.committed(names.clone())).await;
+            let commits = committed.map(|commits| {
+                let commits = commits.into_iter().map(|commit| commit.map(commit_of));
+                ids.into_iter().zip(commits).collect()
+            });
+            Finding::Commits(number, commits.map_err(RunError::from))
+        };
+        self.jobs.push(job.boxed());
+    }
+
+    /// Asks until Kafka answers: while nothing is read there is no other sign of it.
+    pub(super) fn probe_connection(&mut self) {
+        let scout = self.scout.clone();
+        let job = async move {
+            while let Err(error) = scout.cluster_id().await {
+                tracing::debug!(%error, "Kafka is still away");
+                sleep(std::time::Duration::from_secs(1)).await;
+            }
+            Finding::Reachable
+        };
+        self.jobs.push(job.boxed());
+    }
+
+    pub(super) fn learn(&mut self, finding: Finding) -> Result<(), RunError> {
+        match finding {
+            Finding::Identified(identified) => {
+                let identified = identified?;
+                let ids = identified.iter().map(|known| known.id).collect();
+                self.known.extend(identified.into_iter().map(|known| (known.id, known)));
+                self.handle(Input::Assigned(ids));
+            }
+            Finding::Recovered(id, epoch, found) => {
+                self.handle(Input::Recovered(id, epoch, Box::new(found?)));
+            }
+            Finding::Commits(number, commits) => {
+                self.handle(Input::Commits { number, commits: commits? });
+            }
+            Finding::Reachable => {
+                self.status.connection(Connection::Connected);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn identify(
+    scout: &Scout,
+    clerk: &Clerk,
+    partitions: Vec<TopicPartition>,
+) -> Result<Vec<Identified>, RunError> {
+    let mut names: Vec<_> = partitions.iter().map(|tp| tp.topic.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let topics = persistently(|| scout.topics(names.clone())).await?;
+    let topic_of = |tp: &TopicPartition| topics.iter().find(|topic| topic.name == tp.topic);
+    let known: Vec<_> = partitions
+        .into_iter()
+        .filter_map(|tp| topic_of(&tp).map(|topic| (tp, topic.id, topic.partitions)))
+        .collect();
+    let ids = clerk.intern(known.iter().map(|(tp, id, _)| (tp.clone(), *id)).collect()).await?;
+    let identified =
+        |((partition, topic_id, siblings), id)| Identified { partition, id, topic_id, siblings };
+    Ok(known.into_iter().zip(ids).map(identified).collect())
+}
+
+async fn recover(scout: &Scout, clerk: &Clerk, identified: &Identified) -> Result<Found, RunError> {
+    let partition = &identified.partition;
+    let commit = persistently(|| scout.committed(vec![partition.clone()])).await?;
+    let commit = commit.into_iter().next().flatten().map(commit_of);
+    let siblings = commit.is_none() && has_siblings(scout, identified).await?;
+    let log = persistently(|| scout.log_range(partition.clone())).await?;
+    let runs = clerk.runs(identified.id).await?;
+    Ok(Found {
+        commit,
+        siblings,
+        known: !runs.is_empty(),
+        log_start: log.start,
+        log_end: log.end,
+        topic_id: identified.topic_id,
+        runs,
+    })
+}
+
+/// Whether the group has a commit for another partition of the topic.
+async fn has_siblings(scout: &Scout, identified: &Identified) -> Result<bool, KafkaError> {
+    let topic = &identified.partition.topic;
+    let siblings: Vec<_> = (0..identified.siblings)
+        .filter(|&partition| partition != identified.partition.partition)
+        .map(|partition| TopicPartition::new(topic.clone(), partition))
+        .collect();
+    if siblings.is_empty() {
+        return Ok(false);
+    }
+    let commits = persistently(|| scout.committed(siblings.clone())).await?;
+    Ok(commits.iter().any(Option::is_some))
+}
+
+fn commit_of(committed: Committed) -> Commit {
+    let label = match disarm(&committed.metadata) {
+        Ok(bytes) => Label::Ours(bytes),
+        Err(_) => Label::Foreign(committed.metadata),
+    };
+    Commit { offset: committed.offset, label }
+}

@@ -1,0 +1,319 @@
+//! The one loop of a worker: news in, decisions by the pure [`Worker`], effects out.
+//!
+//! ```text
+//!  poll loop ---records---> driver ---effects---> slot loops (produce, commit)
+//!  handlers ----results---->  |  ----entries----> clerk (store)
+//!  slot loops, clerk, scout ->|  ----questions--> scout (offsets, topics)
+//! ```
+//!
+//! The driver maps news to inputs and effects to orders, and decides nothing.
+
+mod budget;
+mod clerk;
+mod effects;
+mod host;
+mod inbox;
+mod jobs;
+mod poll;
+mod run;
+mod scout;
+mod shelf;
+mod slot;
+
+pub use host::Host;
+
+pub(crate) use clerk::Clerk;
+pub(crate) use run::{Progress, RunInput};
+pub(crate) use scout::{Scout, persistently};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_statemachine::worker::{Effect, Input, StopReason, Worker};
+use countersign_statemachine::{Author, PartitionId, Settings};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::error::RunError;
+use crate::handler::{Topics, Work};
+use crate::kafka::{Consumer, Kafka, KafkaError, TopicPartition, Waker};
+use crate::status::{Connection, StatusCell};
+
+use budget::Budget;
+use inbox::{Inbox, News};
+use jobs::Finding;
+use poll::{Command, PollLoop};
+use shelf::Shelf;
+use slot::{Order, SlotConfig, SlotLoop};
+
+/// What a driver is made of.
+pub(crate) struct Parts<K: Kafka> {
+    pub(crate) kafka: Arc<K>,
+    pub(crate) host: Host,
+    pub(crate) settings: Settings,
+    /// Which worker of the process this is.
+    pub(crate) worker: u32,
+    pub(crate) transactional_ids: Vec<String>,
+    pub(crate) retry_backoff: Duration,
+    pub(crate) provenance: bool,
+    /// How much input may be in memory.
+    pub(crate) budget_bytes: usize,
+    pub(crate) work: Arc<dyn Work>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) clerk: Clerk,
+    pub(crate) scout: Scout,
+    pub(crate) status: StatusCell,
+    pub(crate) stop: watch::Receiver<Stop>,
+    /// Asked before each effect; `false` ends the driver there, as a crash would.
+    pub(crate) probe: Option<Probe>,
+}
+
+/// Decides before an effect whether the driver lives on.
+pub type Probe = Box<dyn FnMut(&Effect) -> bool + Send>;
+
+/// Whether the driver should go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// It should.
+    No,
+    /// It should finish what is under way.
+    Drain,
+    /// It should end at once.
+    Abort,
+}
+
+/// What is known of an input partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identified {
+    pub(crate) partition: TopicPartition,
+    pub(crate) id: PartitionId,
+    pub(crate) topic_id: [u8; 16],
+    pub(crate) siblings: u32,
+}
+
+pub(crate) struct Driver {
+    worker: Worker,
+    started: Instant,
+    inbox: Inbox,
+    news: mpsc::UnboundedReceiver<News>,
+    commands: mpsc::UnboundedSender<Command>,
+    waker: Waker,
+    slots: Vec<mpsc::UnboundedSender<Order>>,
+    shelves: BTreeMap<PartitionId, Shelf>,
+    known: BTreeMap<PartitionId, Identified>,
+    budget: Budget,
+    work: Arc<dyn Work>,
+    topics: Arc<Topics>,
+    author: Author,
+    transactional_ids: Vec<String>,
+    /// The group instance id.
+    member: String,
+    clerk: Clerk,
+    scout: Scout,
+    jobs: FuturesUnordered<BoxFuture<'static, Finding>>,
+    status: StatusCell,
+    stop: watch::Receiver<Stop>,
+    probe: Option<Probe>,
+    /// Ends the loops that are tasks when the driver ends.
+    _loops: Vec<host::Loop>,
+}
+
+/// How many news are taken in before effects are carried out again.
+const TURN: usize = 256;
+
+impl Driver {
+    /// Creates the clients of a worker and starts their loops.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses.
+    pub(crate) fn start<K: Kafka>(parts: Parts<K>) -> Result<Self, KafkaError> {
+        let (inbox, news) = Inbox::new();
+        let budget = Budget::new(parts.budget_bytes);
+        let consumer = parts.kafka.consumer(parts.worker)?;
+        let (group, waker) = (consumer.group(), consumer.waker());
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let poll = PollLoop::new(consumer, inbox.clone(), budget.clone());
+        let name = format!("countersign-poll-{}", parts.worker);
+        let mut loops = vec![parts.host.spawn(&name, poll.run(receiver))];
+        let mut slots = Vec::new();
+        for (slot, transactional_id) in (0_u32..).zip(parts.transactional_ids.clone()) {
+            let config = SlotConfig {
+                slot,
+                transactional_id,
+                transaction_timeout: parts.settings.transaction_timeout,
+                retry_backoff: parts.retry_backoff,
+                provenance: parts.provenance,
+            };
+            let kafka = Arc::clone(&parts.kafka);
+            let (orders, receiver) = mpsc::unbounded_channel();
+            let slot_loop = SlotLoop::new(kafka, group.clone(), config, inbox.clone());
+            let name = format!("countersign-slot-{}-{slot}", parts.worker);
+            loops.push(parts.host.spawn(&name, slot_loop.run(receiver)));
+            slots.push(orders);
+        }
+        Ok(Self {
+            author: Author {
+                instance: parts.settings.instance.clone(),
+                incarnation: parts.settings.incarnation,
+                number: 0,
+            },
+            member: parts.settings.instance.clone(),
+            transactional_ids: parts.transactional_ids,
+            worker: Worker::new(parts.settings, Duration::ZERO),
+            started: Instant::now(),
+            inbox,
+            news,
+            commands,
+            waker,
+            slots,
+            shelves: BTreeMap::new(),
+            known: BTreeMap::new(),
+            budget,
+            work: parts.work,
+            topics: parts.topics,
+            clerk: parts.clerk,
+            scout: parts.scout,
+            jobs: FuturesUnordered::new(),
+            status: parts.status,
+            stop: parts.stop,
+            probe: parts.probe,
+            _loops: loops,
+        })
+    }
+
+    /// Runs until the worker stops.
+    ///
+    /// # Errors
+    /// Why it stopped, unless it was asked to.
+    pub(crate) async fn run(mut self) -> Result<(), RunError> {
+        loop {
+            while let Some(effect) = self.worker.poll_effect() {
+                if self.probe.as_mut().is_some_and(|lives| !lives(&effect)) {
+                    return Err(RunError::Aborted);
+                }
+                if let Effect::Stop(result) = effect {
+                    return self.end(result).await;
+                }
+                self.perform(effect);
+            }
+            self.publish();
+            self.wait().await?;
+        }
+    }
+
+    async fn wait(&mut self) -> Result<(), RunError> {
+        let timer = self.worker.poll_timeout().map(|due| self.started + due);
+        tokio::select! {
+            biased;
+            changed = self.stop.changed() => {
+                let stop = if changed.is_ok() { *self.stop.borrow() } else { Stop::Abort };
+                match stop {
+                    Stop::No => {}
+                    Stop::Drain => self.handle(Input::Drain),
+                    Stop::Abort => return Err(RunError::Aborted),
+                }
+            }
+            Some(news) = self.news.recv() => {
+                self.take(news)?;
+                for _ in 1..TURN {
+                    let Ok(news) = self.news.try_recv() else { break };
+                    self.take(news)?;
+                }
+            }
+            Some(finding) = self.jobs.next(), if !self.jobs.is_empty() => self.learn(finding)?,
+            () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
+                self.handle(Input::Tick);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.worker.handle(input, self.started.elapsed());
+    }
+
+    fn take(&mut self, news: News) -> Result<(), RunError> {
+        match news {
+            News::Records { partition, epoch, batch } => {
+                self.status.connection(Connection::Connected);
+                match self.shelves.get_mut(&partition) {
+                    Some(shelf) if shelf.epoch == epoch => {
+                        let spans = shelf.receive(batch);
+                        self.handle(Input::Received { partition, epoch, spans });
+                    }
+                    Some(_) | None => self.room(|budget| budget.give_back(&batch)),
+                }
+            }
+            News::AtEnd { partition, epoch, offset } => {
+                self.status.connection(Connection::Connected);
+                self.handle(Input::AtEnd { partition, epoch, offset });
+            }
+            News::Assigned(partitions) => self.identify(partitions),
+            News::Revoked(partitions) => {
+                let ids = self.ids(&partitions);
+                self.handle(Input::Revoked(ids));
+            }
+            News::Lost(partitions) => {
+                let ids = self.ids(&partitions);
+                self.handle(Input::Lost(ids));
+            }
+            News::Finished { partition, epoch, results } => {
+                if let (Some(shelf), Some(span)) =
+                    (self.shelves.get_mut(&partition), results.span())
+                    && shelf.epoch == epoch
+                {
+                    shelf.keep(span, &results);
+                    self.handle(Input::Finished { partition, epoch, span });
+                }
+            }
+            News::Failed { partition, epoch, offset, failure } => {
+                self.handle(Input::Failed { partition, epoch, offset, failure });
+            }
+            News::Yielded { partition, epoch } => {
+                self.handle(Input::Yielded { partition, epoch });
+            }
+            News::Slot(slot, event) => self.take_slot(slot, event),
+            News::Stored { write, result } => match result {
+                Ok(()) => self.handle(Input::Stored { write }),
+                Err(error) => return Err(RunError::Store(error)),
+            },
+            News::OutOfRange(partition) => return Err(RunError::OutOfRange { partition }),
+            News::Fault(error) => self.fault(&error),
+            News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),
+        }
+        Ok(())
+    }
+
+    fn ids(&self, partitions: &[TopicPartition]) -> Vec<PartitionId> {
+        let owned = |partition: &TopicPartition| {
+            let of = |(id, shelf): (&PartitionId, &Shelf)| {
+                (shelf.partition == *partition).then_some(*id)
+            };
+            self.shelves.iter().find_map(of)
+        };
+        partitions.iter().filter_map(owned).collect()
+    }
+
+    fn room(&self, give_back: impl FnOnce(&Budget) -> bool) {
+        if give_back(&self.budget) {
+            self.command(Command::Room);
+        }
+    }
+
+    /// The loop may be waiting in a poll; a closed channel has been reported by the loop's end.
+    fn command(&self, command: Command) {
+        let _ = self.commands.send(command);
+        (self.waker)();
+    }
+
+    async fn end(mut self, result: Result<(), StopReason>) -> Result<(), RunError> {
+        self.publish();
+        // The last write is under way; its lines are what the next start wants to read.
+        let _ = self.clerk.slots().await;
+        result.map_err(|reason| RunError::of_worker(reason, &self.known, &self.transactional_ids))
+    }
+}

@@ -1,0 +1,162 @@
+//! The loop that polls the consumer: one thread, one group member.
+//!
+//! It tags what it reads with the ownership under which it was read. Assignments are carried out
+//! here and nowhere else, so that a record of an earlier ownership can never carry a later tag.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use countersign_statemachine::PartitionId;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use crate::kafka::{Consumer, KafkaError, PollLimit, Polled, TopicPartition};
+
+use super::budget::Budget;
+use super::inbox::{Inbox, News};
+
+/// What the driver asks of the consumer.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Ends an assignment.
+    Assign(Vec<Grant>),
+    /// Ends a revocation or a loss.
+    Unassign(Vec<TopicPartition>),
+    /// Leaves the group.
+    Leave,
+    /// There is room again.
+    Room,
+}
+
+/// A partition with its tag.
+#[derive(Debug, Clone)]
+pub(super) struct Grant {
+    pub(super) partition: TopicPartition,
+    pub(super) id: PartitionId,
+    pub(super) epoch: u64,
+    pub(super) offset: u64,
+}
+
+const LIMIT: PollLimit = PollLimit { records: 4_000, bytes: 1 << 20 };
+
+const WAIT: Duration = Duration::from_millis(500);
+
+/// How long polling may rest for want of room. After that it goes on with every partition paused,
+/// so that rebalances are served; pausing throws away what was fetched ahead.
+const REST: Duration = Duration::from_millis(500);
+
+pub(super) struct PollLoop<C> {
+    consumer: C,
+    inbox: Inbox,
+    budget: Budget,
+    owned: BTreeMap<TopicPartition, (PartitionId, u64)>,
+    paused: bool,
+    resting_since: Option<Instant>,
+}
+
+impl<C: Consumer> PollLoop<C> {
+    pub(super) fn new(consumer: C, inbox: Inbox, budget: Budget) -> Self {
+        let owned = BTreeMap::new();
+        Self { consumer, inbox, budget, owned, paused: false, resting_since: None }
+    }
+
+    pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        if let Err(error) = self.turn(&mut commands).await {
+            self.inbox.send(News::ConsumerFailed(error));
+        }
+    }
+
+    async fn turn(
+        &mut self,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) -> Result<(), KafkaError> {
+        let mut polled = Vec::new();
+        loop {
+            loop {
+                match commands.try_recv() {
+                    Ok(command) => self.carry_out(command)?,
+                    Err(mpsc::error::TryRecvError::Empty) => break,
+                    Err(mpsc::error::TryRecvError::Disconnected) => return Ok(()),
+                }
+            }
+            if let Some(rest) = self.rest()? {
+                if let Ok(Some(command)) = timeout(rest, commands.recv()).await {
+                    self.carry_out(command)?;
+                }
+                continue;
+            }
+            self.consumer.poll(WAIT, LIMIT, &mut polled).await?;
+            for event in polled.drain(..) {
+                self.pass_on(event);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) -> Result<(), KafkaError> {
+        match command {
+            Command::Assign(grants) => {
+                let starts: Vec<_> =
+                    grants.iter().map(|grant| (grant.partition.clone(), grant.offset)).collect();
+                self.consumer.assign(&starts)?;
+                if self.paused {
+                    let partitions: Vec<_> = starts.into_iter().map(|(tp, _)| tp).collect();
+                    self.consumer.pause(&partitions)?;
+                }
+                let tagged = grants.into_iter().map(|g| (g.partition, (g.id, g.epoch)));
+                self.owned.extend(tagged);
+            }
+            Command::Unassign(partitions) => {
+                for partition in &partitions {
+                    self.owned.remove(partition);
+                }
+                self.consumer.unassign(&partitions)?;
+            }
+            Command::Leave => self.consumer.unsubscribe()?,
+            Command::Room => {}
+        }
+        Ok(())
+    }
+
+    /// How long to wait for room; `None` to poll.
+    fn rest(&mut self) -> Result<Option<Duration>, KafkaError> {
+        if !self.budget.is_spent() {
+            self.resting_since = None;
+            if std::mem::take(&mut self.paused) {
+                let owned: Vec<_> = self.owned.keys().cloned().collect();
+                self.consumer.resume(&owned)?;
+            }
+            return Ok(None);
+        }
+        let now = Instant::now();
+        let until = *self.resting_since.get_or_insert(now) + REST;
+        if now < until {
+            return Ok(Some(until - now));
+        }
+        if !self.paused {
+            self.paused = true;
+            let owned: Vec<_> = self.owned.keys().cloned().collect();
+            self.consumer.pause(&owned)?;
+        }
+        Ok(None)
+    }
+
+    fn pass_on(&self, event: Polled) {
+        let news = match event {
+            Polled::Records(batch) => {
+                let Some(&(partition, epoch)) = self.owned.get(batch.partition()) else { return };
+                self.budget.take(&batch);
+                News::Records { partition, epoch, batch }
+            }
+            Polled::End { partition, offset } => {
+                let Some(&(partition, epoch)) = self.owned.get(&partition) else { return };
+                News::AtEnd { partition, epoch, offset }
+            }
+            Polled::Assign(partitions) => News::Assigned(partitions),
+            Polled::Revoke(partitions) => News::Revoked(partitions),
+            Polled::Lost(partitions) => News::Lost(partitions),
+            Polled::OutOfRange(partition) => News::OutOfRange(partition),
+            Polled::Fault(error) => News::Fault(error),
+        };
+        self.inbox.send(news);
+    }
+}

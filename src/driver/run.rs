@@ -1,0 +1,117 @@
+//! One run of messages on its way through the handler.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use countersign_statemachine::worker::{Failure, FailureClass};
+use countersign_statemachine::{PartitionId, Reason, Span};
+
+use crate::handler::{Message, Outputs, Topics};
+use crate::kafka::{Batch, Output};
+
+use super::inbox::{Inbox, News};
+
+/// The messages of a run.
+pub(crate) struct RunInput {
+    /// Batches in offset order, each from an index on; they may reach beyond the span.
+    pub(super) batches: Vec<(Batch, usize)>,
+    pub(super) span: Span,
+    /// How often the first message failed before.
+    pub(super) attempt: u32,
+}
+
+impl RunInput {
+    /// The run's messages, in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Message> + Send + '_ {
+        self.batches.iter().flat_map(move |(batch, fresh)| {
+            let from = batch.index_of(self.span.first).max(*fresh);
+            let to = batch.index_of(self.span.end);
+            (from..to).filter_map(move |index| {
+                let record = batch.record(index)?;
+                let first = record.offset() == self.span.first;
+                Some(Message::new(record, if first { self.attempt + 1 } else { 1 }))
+            })
+        })
+    }
+}
+
+/// The outputs of contiguous messages, ready to be sent, and to be sent again.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    first: u64,
+    /// Where the outputs of each message end.
+    ends: Vec<usize>,
+    outputs: Vec<Output>,
+}
+
+impl Results {
+    /// The messages, if there are any.
+    pub(super) fn span(&self) -> Option<Span> {
+        Span::new(self.first, self.first + self.ends.len() as u64)
+    }
+
+    /// The outputs of the message at `offset`.
+    pub(super) fn outputs(&self, offset: u64) -> &[Output] {
+        let end = |index: usize| self.ends.get(index).copied().unwrap_or(0);
+        let index = usize::try_from(offset - self.first).unwrap_or(usize::MAX);
+        let from = index.checked_sub(1).map_or(0, end);
+        self.outputs.get(from..end(index)).unwrap_or_default()
+    }
+}
+
+/// How a run reports what it has done.
+pub(crate) struct Progress {
+    pub(super) partition: PartitionId,
+    pub(super) epoch: u64,
+    pub(super) topics: Arc<Topics>,
+    pub(super) inbox: Inbox,
+    pub(super) interrupted: Arc<AtomicBool>,
+    pub(super) results: Results,
+}
+
+impl Progress {
+    /// Whether the run should stop after the message it is at.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// The message at `offset` is done.
+    ///
+    /// # Errors
+    /// One of its outputs cannot be addressed, so it is not done.
+    pub(crate) fn finished(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
+        self.topics.address(outputs, &mut self.results.outputs).map_err(|error| Failure {
+            reason: Reason::Error,
+            class: FailureClass::Permanent,
+            message: error.to_string(),
+        })?;
+        if self.results.ends.is_empty() {
+            self.results.first = offset;
+        }
+        self.results.ends.push(self.results.outputs.len());
+        Ok(())
+    }
+
+    /// Reports what was done since the last report.
+    pub(crate) fn report(&mut self) {
+        let results = std::mem::take(&mut self.results);
+        if results.span().is_some() {
+            let (partition, epoch) = (self.partition, self.epoch);
+            self.inbox.send(News::Finished { partition, epoch, results: Arc::new(results) });
+        }
+    }
+
+    /// The message at `offset` failed, and the run ends.
+    pub(crate) fn failed(mut self, offset: u64, failure: Failure) {
+        self.report();
+        let (partition, epoch) = (self.partition, self.epoch);
+        self.inbox.send(News::Failed { partition, epoch, offset, failure });
+    }
+
+    /// The run ends before its last message.
+    pub(crate) fn yielded(mut self) {
+        self.report();
+        let (partition, epoch) = (self.partition, self.epoch);
+        self.inbox.send(News::Yielded { partition, epoch });
+    }
+}

@@ -1,0 +1,121 @@
+//! The loop that asks Kafka: one thread, no membership, no transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_statemachine::Disposition;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::host::{Host, Loop};
+use crate::kafka::{Admin, Committed, KafkaError, LogRange, Topic, TopicPartition};
+
+#[derive(Debug)]
+enum Question {
+    ClusterId(Reply<String>),
+    Topics(Vec<Arc<str>>, Reply<Vec<Topic>>),
+    Committed(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
+    LogRange(TopicPartition, Reply<LogRange>),
+}
+
+type Reply<T> = oneshot::Sender<Result<T, KafkaError>>;
+
+/// The way to the scout.
+#[derive(Debug, Clone)]
+pub(crate) struct Scout(
+    mpsc::UnboundedSender<Question>,
+    #[expect(dead_code, reason = "ends the loop when the last of these is dropped")] Arc<Loop>,
+);
+
+/// How long one question may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The waits between tries of a question.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+impl Scout {
+    /// Starts the loop.
+    pub(crate) fn start(admin: impl Admin, host: Host) -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self(sender, Arc::new(host.spawn("countersign-admin", run(admin, receiver))))
+    }
+
+    /// The cluster's id.
+    pub(crate) async fn cluster_id(&self) -> Result<String, KafkaError> {
+        self.ask(Question::ClusterId).await
+    }
+
+    /// Describes topics.
+    pub(crate) async fn topics(&self, names: Vec<Arc<str>>) -> Result<Vec<Topic>, KafkaError> {
+        self.ask(|reply| Question::Topics(names, reply)).await
+    }
+
+    /// The group's stable commits.
+    pub(crate) async fn committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+        self.ask(|reply| Question::Committed(partitions, reply)).await
+    }
+
+    /// What a `read_committed` reader sees of a partition.
+    pub(crate) async fn log_range(&self, of: TopicPartition) -> Result<LogRange, KafkaError> {
+        self.ask(|reply| Question::LogRange(of, reply)).await
+    }
+
+    async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, KafkaError> {
+        let closed = || {
+            KafkaError::new(
+                "admin",
+                crate::kafka::ErrorKind::Other,
+                Disposition::Fatal,
+                "the admin client has ended",
+            )
+        };
+        let (reply, answer) = oneshot::channel();
+        self.0.send(question(reply)).map_err(|_| closed())?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+/// Asks until there is an answer, or one that time does not change.
+///
+/// # Errors
+/// The first error that is not retriable.
+pub(crate) async fn persistently<T, F>(mut question: impl FnMut() -> F) -> Result<T, KafkaError>
+where
+    F: Future<Output = Result<T, KafkaError>>,
+{
+    let mut wait = FIRST_WAIT;
+    loop {
+        match question().await {
+            Err(error) if error.disposition == Disposition::Retriable => {
+                tracing::debug!(%error, "asking again");
+                sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// An answer that nobody waits for any more is dropped.
+async fn run(mut admin: impl Admin, mut questions: mpsc::UnboundedReceiver<Question>) {
+    while let Some(question) = questions.recv().await {
+        match question {
+            Question::ClusterId(reply) => {
+                let _ = reply.send(admin.cluster_id(TIMEOUT).await);
+            }
+            Question::Topics(names, reply) => {
+                let _ = reply.send(admin.topics(&names, TIMEOUT).await);
+            }
+            Question::Committed(partitions, reply) => {
+                let _ = reply.send(admin.committed(&partitions, TIMEOUT).await);
+            }
+            Question::LogRange(partition, reply) => {
+                let _ = reply.send(admin.log_range(&partition, TIMEOUT).await);
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The loop of a producer slot: one thread, one transactional id, blocking calls.
+//!
+//! It carries out what the worker orders and reports what came of it. Calls that may be repeated
+//! with the same arguments are repeated here until their deadline; every other decision is the
+//! worker's. The clock of the duration rule starts when nothing is in flight any more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_statemachine::worker::{Call, SlotEvent, is_suspicious};
+use countersign_statemachine::{Author, Disposition, PartitionId, Span};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::kafka::{CommitOffset, ErrorKind, Kafka, KafkaError, Producer, TopicPartition};
+use crate::provenance::Mark;
+
+use super::inbox::{Inbox, News};
+use super::run::Results;
+
+/// What the worker orders of a slot.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Create the producer anew and register its id.
+    Open,
+    /// Send the outputs of messages.
+    Send(Sending),
+    /// Wait for all delivery reports.
+    Flush,
+    /// Send the offsets and commit.
+    Commit(Vec<CommitOffset>),
+    /// Abort.
+    Abort,
+}
+
+/// Outputs to be sent.
+#[derive(Debug)]
+pub(super) struct Sending {
+    pub(super) id: PartitionId,
+    pub(super) partition: TopicPartition,
+    /// Who sends them.
+    pub(super) author: Author,
+    /// Which messages, of which results.
+    pub(super) parts: Vec<(Span, Arc<Results>)>,
+}
+
+/// What a slot is told once.
+#[derive(Debug, Clone)]
+pub(super) struct SlotConfig {
+    pub(super) slot: u32,
+    pub(super) transactional_id: String,
+    pub(super) transaction_timeout: Duration,
+    pub(super) retry_backoff: Duration,
+    pub(super) provenance: bool,
+}
+
+/// How many records are waited for when the local queue is full.
+const QUEUE_FULL_KEEP: usize = 10_000;
+
+/// How long one call may take before it is looked at again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) struct SlotLoop<K: Kafka> {
+    kafka: Arc<K>,
+    group: K::Group,
+    config: SlotConfig,
+    inbox: Inbox,
+    producer: Option<K::Producer>,
+    begun: bool,
+    /// A call failed: what was ordered before the worker knew is passed over.
+    failed: bool,
+    outputs: BTreeMap<PartitionId, u64>,
+    mark: String,
+}
+
+type CallResult<T = ()> = Result<T, (Call, KafkaError, Option<(PartitionId, u64)>)>;
+
+impl<K: Kafka> SlotLoop<K> {
+    pub(super) fn new(kafka: Arc<K>, group: K::Group, config: SlotConfig, inbox: Inbox) -> Self {
+        Self {
+            kafka,
+            group,
+            config,
+            inbox,
+            producer: None,
+            begun: false,
+            failed: false,
+            outputs: BTreeMap::new(),
+            mark: String::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            let passed_over = matches!(order, Order::Send(_) | Order::Flush | Order::Commit(_));
+            if self.failed && passed_over {
+                continue;
+            }
+            match self.carry_out(order).await {
+                Ok(None) => {}
+                Ok(Some(event)) => self.report(event),
+                Err((call, error, blame)) => {
+                    self.failed = true;
+                    let KafkaError { disposition, .. } = error;
+                    let message = error.to_string();
+                    self.report(SlotEvent::Failed { call, disposition, blame, message });
+                }
+            }
+        }
+    }
+
+    fn report(&self, event: SlotEvent) {
+        self.inbox.send(News::Slot(self.config.slot, event));
+    }
+
+    async fn carry_out(&mut self, order: Order) -> CallResult<Option<SlotEvent>> {
+        match order {
+            Order::Open => self.open().await.map(Some),
+            Order::Send(sending) => self.send(&sending).await.map(|()| None),
+            Order::Flush => self.flush().await.map(Some),
+            Order::Commit(offsets) => self.commit(&offsets).await.map(Some),
+            Order::Abort => self.abort().await.map(Some),
+        }
+    }
+
+    fn producer(&mut self, call: Call) -> CallResult<&mut K::Producer> {
+        self.producer.as_mut().ok_or_else(|| {
+            let error = KafkaError::new(
+                "producer",
+                ErrorKind::Other,
+                Disposition::Fatal,
+                "the slot has no producer",
+            );
+            (call, error, None)
+        })
+    }
+
+    /// A former producer is dropped first: its transaction, if any, is ended by the registration.
+    async fn open(&mut self) -> CallResult<SlotEvent> {
+        let failed = |error| (Call::Open, error, None);
+        self.producer = None;
+        self.begun = false;
+        self.outputs.clear();
+        let mut producer = self.kafka.producer(&self.config.transactional_id).map_err(failed)?;
+        let deadline = Instant::now() + self.config.transaction_timeout * 3;
+        loop {
+            match producer.init(CALL_TIMEOUT).await {
+                Ok(()) => break,
+                Err(error) if may_repeat(&error, deadline) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        self.producer = Some(producer);
+        self.failed = false;
+        Ok(SlotEvent::Opened)
+    }
+
+    fn begin(&mut self) -> CallResult {
+        if !self.begun {
+            self.producer(Call::Send)?.begin().map_err(|error| (Call::Send, error, None))?;
+            self.begun = true;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, sending: &Sending) -> CallResult {
+        self.begin()?;
+        let mark = self.config.provenance.then(|| Mark::new(&sending.author, &sending.partition));
+        for (span, results) in &sending.parts {
+            for offset in span.first..span.end {
+                self.send_message(offset, sending.id, results, mark.as_ref()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_message(
+        &mut self,
+        offset: u64,
+        id: PartitionId,
+        results: &Results,
+        mark: Option<&Mark>,
+    ) -> CallResult {
+        let outputs = results.outputs(offset);
+        let of = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
+        for (n, output) in (1_u32..).zip(outputs) {
+            if let Some(mark) = mark {
+                mark.write(offset, n, of, &mut self.mark);
+            }
+            loop {
+                let mark = mark.map(|_| self.mark.as_bytes());
+                let Some(producer) = &mut self.producer else { return Ok(()) };
+                match producer.send(output, mark) {
+                    Ok(()) => break,
+                    Err(error) if error.kind == ErrorKind::QueueFull => {
+                        self.make_room().await?;
+                    }
+                    Err(error) => return Err((Call::Send, error, Some((id, offset)))),
+                }
+            }
+        }
+        *self.outputs.entry(id).or_default() += u64::from(of);
+        Ok(())
+    }
+
+    async fn make_room(&mut self) -> CallResult {
+        let timeout = self.config.transaction_timeout;
+        let producer = self.producer(Call::Flush)?;
+        let room = producer.flush(QUEUE_FULL_KEEP, timeout).await;
+        room.map_err(|error| (Call::Flush, error, None))
+    }
+
+    async fn flush(&mut self) -> CallResult<SlotEvent> {
+        if self.begun {
+            let timeout = self.config.transaction_timeout;
+            let producer = self.producer(Call::Flush)?;
+            let flushed = producer.flush(0, timeout).await;
+            flushed.map_err(|error| (Call::Flush, error, None))?;
+        }
+        let outputs = self.outputs.iter().map(|(&id, &outputs)| (id, outputs)).collect();
+        Ok(SlotEvent::Flushed { outputs })
+    }
+
+    async fn commit(&mut self, offsets: &[CommitOffset]) -> CallResult<SlotEvent> {
+        self.begin()?;
+        let deadline = Instant::now() + self.config.transaction_timeout;
+        let offsets_suspicious = self.send_offsets(offsets, deadline).await?;
+        let started = Instant::now();
+        let deadline = started + self.config.transaction_timeout;
+        let producer = self.producer(Call::Commit)?;
+        let mut repeated = false;
+        loop {
+            match producer.commit(CALL_TIMEOUT).await {
+                Ok(()) => break,
+                // After a time-out only the same call may be made again.
+                Err(error) if may_repeat(&error, deadline) => repeated = true,
+                Err(error) => return Err((Call::Commit, error, None)),
+            }
+        }
+        let slow = is_suspicious(Call::Commit, started.elapsed(), self.config.retry_backoff);
+        self.end();
+        Ok(SlotEvent::Committed { suspicious: offsets_suspicious || slow || repeated })
+    }
+
+    /// Gives whether a copy of the request may arrive late.
+    async fn send_offsets(
+        &mut self,
+        offsets: &[CommitOffset],
+        deadline: Instant,
+    ) -> CallResult<bool> {
+        let group = self.group.clone();
+        let backoff = self.config.retry_backoff;
+        let producer = self.producer(Call::SendOffsets)?;
+        let started = Instant::now();
+        let mut repeated = false;
+        loop {
+            match producer.send_offsets(offsets, &group, CALL_TIMEOUT).await {
+                Ok(()) => break,
+                Err(error) if may_repeat(&error, deadline) => repeated = true,
+                Err(error) => return Err((Call::SendOffsets, error, None)),
+            }
+        }
+        Ok(repeated || is_suspicious(Call::SendOffsets, started.elapsed(), backoff))
+    }
+
+    async fn abort(&mut self) -> CallResult<SlotEvent> {
+        // An error before it leaves copies of requests that may arrive late.
+        let failed = std::mem::replace(&mut self.failed, false);
+        if !self.begun {
+            self.outputs.clear();
+            return Ok(SlotEvent::Aborted { suspicious: failed });
+        }
+        let backoff = self.config.retry_backoff;
+        let started = Instant::now();
+        let deadline = started + self.config.transaction_timeout;
+        let producer = self.producer(Call::Abort)?;
+        loop {
+            match producer.abort(CALL_TIMEOUT).await {
+                Ok(()) => break,
+                Err(error) if may_repeat(&error, deadline) => {}
+                Err(error) => return Err((Call::Abort, error, None)),
+            }
+        }
+        let slow = is_suspicious(Call::Abort, started.elapsed(), backoff);
+        self.end();
+        Ok(SlotEvent::Aborted { suspicious: failed || slow })
+    }
+
+    fn end(&mut self) {
+        self.begun = false;
+        self.outputs.clear();
+    }
+}
+
+fn may_repeat(error: &KafkaError, deadline: Instant) -> bool {
+    error.disposition == Disposition::Retriable && Instant::now() < deadline
+}

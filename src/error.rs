@@ -1,0 +1,151 @@
+//! Why a processor could not be built, or stopped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use countersign_statemachine::PartitionId;
+use countersign_statemachine::worker::{PositionError, StopReason};
+use thiserror::Error;
+
+use crate::driver::Identified;
+use crate::kafka::librdkafka::SettingError;
+use crate::kafka::{ErrorKind, KafkaError, TopicPartition};
+use crate::store::StoreError;
+
+/// Why a processor ended.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A setting does not fit the cluster, or a topic does not exist.
+    #[error("{0}")]
+    Config(KafkaError),
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Setting(SettingError),
+    /// No broker answered in time.
+    #[error(
+        "no answer from Kafka at {brokers} for {waited:?}: {source}; check the address and that the broker runs"
+    )]
+    Unreachable {
+        /// The configured brokers.
+        brokers: String,
+        /// How long it was tried.
+        waited: Duration,
+        /// The last error.
+        #[source]
+        source: KafkaError,
+    },
+    /// Kafka refuses: credentials or access rights.
+    #[error("Kafka does not allow it: {0}")]
+    NotAuthorized(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+    /// Another process owns the same id.
+    #[error(
+        "fenced: another process took over the id {id:?} ({message}); give each instance a name of its own with --instance, or stop the other one"
+    )]
+    Fenced {
+        /// The transactional id, or the group instance id.
+        id: String,
+        /// Kafka's words.
+        message: String,
+    },
+    /// A message failed in a way that policy does not allow to pass over.
+    #[error("stopped by policy: {partition}@{offset} failed {attempts} times: {message}")]
+    Message {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Which message.
+        offset: u64,
+        /// How often it has failed.
+        attempts: u32,
+        /// The error.
+        message: String,
+    },
+    /// The committed offset of a partition cannot be worked with.
+    #[error("stopped by policy: {partition}: {source}")]
+    Position {
+        /// Which partition.
+        partition: TopicPartition,
+        /// What is wrong with it.
+        #[source]
+        source: PositionError,
+    },
+    /// The next messages of a partition are no longer in the log.
+    #[error("stopped by policy: {partition}: the next messages were deleted before they were read")]
+    OutOfRange {
+        /// Which partition.
+        partition: TopicPartition,
+    },
+    /// What Kafka shows contradicts the protocol.
+    #[error("{0}")]
+    Protocol(String),
+    /// It was told to end at once.
+    #[error("aborted before everything under way was finished; the next start takes it up")]
+    Aborted,
+    /// A client failed for good.
+    #[error(transparent)]
+    Kafka(KafkaError),
+}
+
+impl RunError {
+    pub(crate) fn of_setting(error: SettingError) -> Self {
+        Self::Setting(error)
+    }
+
+    pub(crate) fn of_kafka(error: KafkaError) -> Self {
+        match error.kind {
+            ErrorKind::NotAuthorized => Self::NotAuthorized(error.to_string()),
+            ErrorKind::Config | ErrorKind::UnknownTopic => Self::Config(error),
+            ErrorKind::Timeout
+            | ErrorKind::Transport
+            | ErrorKind::AllBrokersDown
+            | ErrorKind::QueueFull
+            | ErrorKind::TooLarge
+            | ErrorKind::UnknownPartition
+            | ErrorKind::Fenced
+            | ErrorKind::FencedInstance
+            | ErrorKind::StaleGeneration
+            | ErrorKind::NoGeneration
+            | ErrorKind::InvalidTransactionState
+            | ErrorKind::PollExceeded
+            | ErrorKind::Other => Self::Kafka(error),
+        }
+    }
+
+    pub(crate) fn of_consumer(error: KafkaError, instance: &str) -> Self {
+        match error.kind {
+            ErrorKind::FencedInstance => {
+                Self::Fenced { id: instance.to_owned(), message: error.message }
+            }
+            _ => Self::of_kafka(error),
+        }
+    }
+
+    pub(crate) fn of_worker(
+        reason: StopReason,
+        known: &BTreeMap<PartitionId, Identified>,
+        transactional_ids: &[String],
+    ) -> Self {
+        let name = |id: PartitionId| {
+            let known = known.get(&id).map(|known| known.partition.clone());
+            known.unwrap_or_else(|| TopicPartition::new("?", id.0))
+        };
+        match reason {
+            StopReason::Fenced { slot, message } => {
+                let id = transactional_ids.get(slot as usize).cloned().unwrap_or_default();
+                Self::Fenced { id, message }
+            }
+            StopReason::Refused { call: _, message } => Self::NotAuthorized(message),
+            StopReason::Message { partition, offset, attempts, message } => {
+                Self::Message { partition: name(partition), offset, attempts, message }
+            }
+            StopReason::Position { partition, source } => {
+                Self::Position { partition: name(partition), source }
+            }
+            StopReason::Store(message) => Self::Protocol(message),
+            torn @ StopReason::Torn { .. } => Self::Protocol(torn.to_string()),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! From what the user writes to what the driver runs.
+//!
+//! The driver runs a handler over a run of messages, so that only one future per run is boxed and
+//! a handler that is ready at once costs a call.
+
+use std::any::Any;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use countersign_statemachine::Reason;
+use countersign_statemachine::worker::{Failure, FailureClass};
+use futures::FutureExt;
+use serde::de::DeserializeOwned;
+
+use crate::driver::{Progress, RunInput};
+use crate::kafka::Record;
+
+use super::{BatchError, HandlerError, Message, Outputs};
+
+/// Handles one message at a time, in the order of the input partition.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles a message; its outputs become visible with its offset, or not at all.
+    ///
+    /// May run more than once for a message: after a crash, an abort or a rebalance.
+    fn handle(
+        &self,
+        message: Message,
+    ) -> impl Future<Output = Result<Outputs, HandlerError>> + Send;
+}
+
+/// Handles several messages of one partition at once.
+pub trait BatchHandler: Send + Sync + 'static {
+    /// Handles messages; gives the outputs of each, in order.
+    ///
+    /// # Errors
+    /// [`BatchError`] names the first that failed and keeps what was done before it.
+    fn handle(
+        &self,
+        messages: Vec<Message>,
+    ) -> impl Future<Output = Result<Vec<Outputs>, BatchError>> + Send;
+}
+
+/// A [`Handler`] made of a decoder and an async function.
+pub struct Each<T, D, F> {
+    decode: D,
+    function: F,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T, D, F> std::fmt::Debug for Each<T, D, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Each")
+    }
+}
+
+/// A [`BatchHandler`] made of an async function.
+pub struct InBatches<F>(F);
+
+impl<F> std::fmt::Debug for InBatches<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InBatches")
+    }
+}
+
+/// Handles raw messages with an async function.
+pub fn each<F, R>(function: F) -> impl Handler
+where
+    F: Fn(Message) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Outputs, HandlerError>> + Send,
+{
+    decoded(|_: &Record| Ok(()), function)
+}
+
+/// Handles messages whose values are JSON.
+pub fn json<T, F, R>(function: F) -> impl Handler
+where
+    T: DeserializeOwned + Send + 'static,
+    F: Fn(Message<T>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Outputs, HandlerError>> + Send,
+{
+    let decode = |record: &Record| {
+        serde_json::from_slice(record.value().unwrap_or_default())
+            .map_err(|error| HandlerError::permanent(format!("the value is not JSON: {error}")))
+    };
+    decoded(decode, function)
+}
+
+/// Handles messages whose values are in the postcard format.
+pub fn postcard<T, F, R>(function: F) -> impl Handler
+where
+    T: DeserializeOwned + Send + 'static,
+    F: Fn(Message<T>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Outputs, HandlerError>> + Send,
+{
+    let decode = |record: &Record| {
+        ::postcard::from_bytes(record.value().unwrap_or_default())
+            .map_err(|error| HandlerError::permanent(format!("the value is not postcard: {error}")))
+    };
+    decoded(decode, function)
+}
+
+/// Handles messages that `decode` turns into values.
+pub fn decoded<T, D, F, R>(decode: D, function: F) -> impl Handler
+where
+    T: Send + 'static,
+    D: Fn(&Record) -> Result<T, HandlerError> + Send + Sync + 'static,
+    F: Fn(Message<T>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Outputs, HandlerError>> + Send,
+{
+    Each { decode, function, value: PhantomData }
+}
+
+impl<T, D, F, R> Handler for Each<T, D, F>
+where
+    T: Send + 'static,
+    D: Fn(&Record) -> Result<T, HandlerError> + Send + Sync + 'static,
+    F: Fn(Message<T>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Outputs, HandlerError>> + Send,
+{
+    async fn handle(&self, message: Message) -> Result<Outputs, HandlerError> {
+        let value = (self.decode)(message.record())?;
+        (self.function)(message.with(value)).await
+    }
+}
+
+/// Handles raw messages in batches with an async function.
+pub fn batch<F, R>(function: F) -> impl BatchHandler
+where
+    F: Fn(Vec<Message>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Vec<Outputs>, BatchError>> + Send,
+{
+    InBatches(function)
+}
+
+impl<F, R> BatchHandler for InBatches<F>
+where
+    F: Fn(Vec<Message>) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<Vec<Outputs>, BatchError>> + Send,
+{
+    async fn handle(&self, messages: Vec<Message>) -> Result<Vec<Outputs>, BatchError> {
+        (self.0)(messages).await
+    }
+}
+
+type RunFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// Runs a handler over a run of messages, and reports how far it got.
+pub(crate) trait Work: Send + Sync {
+    fn run<'a>(&'a self, input: RunInput, progress: Progress) -> RunFuture<'a>;
+}
+
+/// One message after another.
+pub(crate) struct EachWork<H>(pub(crate) H);
+
+impl<H: Handler> Work for EachWork<H> {
+    fn run<'a>(&'a self, input: RunInput, mut progress: Progress) -> RunFuture<'a> {
+        Box::pin(async move {
+            for message in input.messages() {
+                if progress.is_interrupted() {
+                    return progress.yielded();
+                }
+                let offset = message.offset();
+                let mut call = std::pin::pin!(guarded(async { self.0.handle(message).await }));
+                // What is done already is not held back by a handler that waits.
+                let result = match call.as_mut().now_or_never() {
+                    Some(result) => result,
+                    None => {
+                        progress.report();
+                        call.await
+                    }
+                };
+                match result {
+                    Ok(outputs) => {
+                        if let Err(failure) = progress.finished(offset, outputs) {
+                            return progress.failed(offset, failure);
+                        }
+                    }
+                    Err(failure) => return progress.failed(offset, failure),
+                }
+            }
+            progress.report();
+        })
+    }
+}
+
+/// Up to `size` messages at once.
+pub(crate) struct BatchWork<H> {
+    pub(crate) handler: H,
+    pub(crate) size: usize,
+}
+
+impl<H: BatchHandler> Work for BatchWork<H> {
+    fn run<'a>(&'a self, input: RunInput, mut progress: Progress) -> RunFuture<'a> {
+        Box::pin(async move {
+            let mut messages = input.messages().peekable();
+            while messages.peek().is_some() {
+                if progress.is_interrupted() {
+                    return progress.yielded();
+                }
+                let batch: Vec<Message> = messages.by_ref().take(self.size).collect();
+                let offsets: Vec<u64> = batch.iter().map(Message::offset).collect();
+                let call = async { self.handler.handle(batch).await };
+                let (done, failed) = match AssertUnwindSafe(call).catch_unwind().await {
+                    Ok(Ok(done)) => (done, None),
+                    Ok(Err(BatchError { done, error })) => (done, Some(failure_of(&error))),
+                    Err(panic) => (Vec::new(), Some(failure_of_panic(panic.as_ref()))),
+                };
+                let mut rest = offsets.iter();
+                for (outputs, &offset) in done.into_iter().zip(rest.by_ref()) {
+                    if let Err(failure) = progress.finished(offset, outputs) {
+                        return progress.failed(offset, failure);
+                    }
+                }
+                if let Some(&offset) = rest.next() {
+                    let missing = || HandlerError::fatal("a batch handler gave too few outputs");
+                    let failure = failed.unwrap_or_else(|| failure_of(&missing()));
+                    return progress.failed(offset, failure);
+                }
+                progress.report();
+            }
+        })
+    }
+}
+
+async fn guarded(
+    call: impl Future<Output = Result<Outputs, HandlerError>>,
+) -> Result<Outputs, Failure> {
+    match AssertUnwindSafe(call).catch_unwind().await {
+        Ok(result) => result.map_err(|error| failure_of(&error)),
+        Err(panic) => Err(failure_of_panic(panic.as_ref())),
+    }
+}
+
+fn failure_of(error: &HandlerError) -> Failure {
+    Failure { reason: Reason::Error, class: error.class(), message: error.to_string() }
+}
+
+fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is not text".to_owned());
+    Failure {
+        reason: Reason::Panic,
+        class: FailureClass::Retryable,
+        message: format!("the handler panicked: {text}"),
+    }
+}
+
+/// What the builder keeps.
+pub(crate) fn work_of(handler: impl Handler) -> Arc<dyn Work> {
+    Arc::new(EachWork(handler))
+}
+
+/// What the builder keeps.
+pub(crate) fn batch_work_of(handler: impl BatchHandler, size: usize) -> Arc<dyn Work> {
+    Arc::new(BatchWork { handler, size: size.max(1) })
+}

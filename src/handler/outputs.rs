@@ -1,0 +1,251 @@
+//! What a handler gives back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::kafka::{Header, Output, Topic};
+
+use super::partitioner::{Partitioning, partition_of_key};
+
+/// The outputs of one message: all of them become visible, or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outputs {
+    records: Vec<To>,
+}
+
+impl Outputs {
+    /// No output: the message is done by being consumed.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One output.
+    pub fn one(record: To) -> Self {
+        Self { records: vec![record] }
+    }
+
+    /// Adds an output.
+    #[must_use]
+    pub fn and(mut self, record: To) -> Self {
+        self.records.push(record);
+        self
+    }
+
+    /// Adds an output in place.
+    pub fn push(&mut self, record: To) {
+        self.records.push(record);
+    }
+
+    /// How many outputs there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+impl From<To> for Outputs {
+    fn from(record: To) -> Self {
+        Self::one(record)
+    }
+}
+
+impl FromIterator<To> for Outputs {
+    fn from_iter<I: IntoIterator<Item = To>>(records: I) -> Self {
+        Self { records: records.into_iter().collect() }
+    }
+}
+
+/// One output record, addressed to a topic.
+#[derive(Debug, Clone)]
+pub struct To {
+    topic: Arc<str>,
+    partitioning: Partitioning,
+    key: Option<Bytes>,
+    value: Option<Bytes>,
+    headers: Vec<Header>,
+    timestamp: Option<i64>,
+}
+
+impl PartialEq for To {
+    fn eq(&self, other: &Self) -> bool {
+        self.topic == other.topic
+            && self.key == other.key
+            && self.value == other.value
+            && self.headers == other.headers
+            && self.timestamp == other.timestamp
+    }
+}
+
+impl Eq for To {}
+
+impl To {
+    /// A record for `topic`, without key or value so far.
+    pub fn topic(topic: impl Into<Arc<str>>) -> Self {
+        Self {
+            topic: topic.into(),
+            partitioning: Partitioning::ByKey,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            timestamp: None,
+        }
+    }
+
+    /// Sets the key.
+    #[must_use]
+    pub fn key(self, key: impl Into<Bytes>) -> Self {
+        Self { key: Some(key.into()), ..self }
+    }
+
+    /// Sets the key, or none.
+    #[must_use]
+    pub fn key_opt(self, key: Option<Bytes>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// Sets the value.
+    #[must_use]
+    pub fn value(self, value: impl Into<Bytes>) -> Self {
+        Self { value: Some(value.into()), ..self }
+    }
+
+    /// Sets the value, or a tombstone.
+    #[must_use]
+    pub fn value_opt(self, value: Option<Bytes>) -> Self {
+        Self { value, ..self }
+    }
+
+    /// Sets the value to JSON.
+    ///
+    /// # Errors
+    /// The value cannot be serialized.
+    pub fn json<T: serde::Serialize>(self, value: &T) -> Result<Self, serde_json::Error> {
+        Ok(self.value(serde_json::to_vec(value)?))
+    }
+
+    /// Sets the value to postcard.
+    ///
+    /// # Errors
+    /// The value cannot be serialized.
+    pub fn postcard<T: serde::Serialize>(self, value: &T) -> Result<Self, postcard::Error> {
+        Ok(self.value(postcard::to_stdvec(value)?))
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
+        self.headers.push(Header { name: name.into(), value: Some(value.into()) });
+        self
+    }
+
+    /// Adds headers as they are.
+    #[must_use]
+    pub fn headers(mut self, headers: impl IntoIterator<Item = Header>) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// Sets the timestamp, in milliseconds since the epoch; otherwise it is the time of sending.
+    #[must_use]
+    pub fn timestamp(self, timestamp: i64) -> Self {
+        Self { timestamp: Some(timestamp), ..self }
+    }
+
+    /// Chooses how the partition is found.
+    #[must_use]
+    pub fn partitioning(self, partitioning: Partitioning) -> Self {
+        Self { partitioning, ..self }
+    }
+
+    /// Sends it to this partition.
+    #[must_use]
+    pub fn partition(self, partition: u32) -> Self {
+        self.partitioning(Partitioning::To(partition))
+    }
+}
+
+/// Why an output cannot be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum OutputError {
+    #[error("output topic {topic:?} is not declared; add it to the processor's outputs")]
+    Undeclared { topic: Arc<str> },
+    #[error(
+        "output topic {topic:?} has {partitions} partitions, so there is no partition {partition}"
+    )]
+    NoPartition { topic: Arc<str>, partition: u32, partitions: u32 },
+}
+
+/// The output topics with their partitions.
+#[derive(Debug, Default)]
+pub(crate) struct Topics {
+    topics: BTreeMap<Arc<str>, Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    name: Arc<str>,
+    partitions: u32,
+    turn: AtomicU32,
+}
+
+impl Topics {
+    pub(crate) fn new(topics: &[Topic]) -> Self {
+        let target = |topic: &Topic| {
+            let name = Arc::clone(&topic.name);
+            let target = Target {
+                name: Arc::clone(&name),
+                partitions: topic.partitions,
+                turn: AtomicU32::new(0),
+            };
+            (name, target)
+        };
+        Self { topics: topics.iter().map(target).collect() }
+    }
+
+    /// Addresses the outputs of a message and appends them to `sink`; all of them, or none.
+    pub(crate) fn address(
+        &self,
+        outputs: Outputs,
+        sink: &mut Vec<Output>,
+    ) -> Result<(), OutputError> {
+        let before = sink.len();
+        for record in outputs.records {
+            match self.output(record) {
+                Ok(output) => sink.push(output),
+                Err(error) => {
+                    sink.truncate(before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, record: To) -> Result<Output, OutputError> {
+        let To { topic, partitioning, key, value, headers, timestamp } = record;
+        let Some(target) = self.topics.get(&topic) else {
+            return Err(OutputError::Undeclared { topic });
+        };
+        let partitions = target.partitions;
+        let in_turn = || target.turn.fetch_add(1, Ordering::Relaxed) % partitions;
+        let partition = match (&partitioning, &key) {
+            (Partitioning::ByKey, Some(key)) => partition_of_key(key, partitions),
+            (Partitioning::ByKey, None) | (Partitioning::RoundRobin, _) => in_turn(),
+            (Partitioning::To(partition), _) => *partition,
+            (Partitioning::With(choose), key) => choose(key.as_deref(), partitions),
+        };
+        if partition >= partitions {
+            return Err(OutputError::NoPartition { topic, partition, partitions });
+        }
+        let topic = Arc::clone(&target.name);
+        Ok(Output { topic, partition, key, value, headers, timestamp })
+    }
+}

@@ -1,0 +1,153 @@
+//! Questions about group and topics.
+
+use std::ffi::CString;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_statemachine::Disposition;
+use rdkafka::client::NativeClient;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+
+use super::classify::{Failure, Unflagged, classify, classify_binding};
+use super::config::ClusterConfig;
+use super::context::Context;
+use super::events::{common, explain};
+use super::lists::plain;
+use super::raw::{self, Description, Queue};
+use super::settings;
+use crate::kafka::{Admin, Committed, ErrorKind, KafkaError, LogRange, Topic, TopicPartition};
+
+/// A client for questions: a consumer that has the group's name and never joins it.
+pub struct LibrdAdmin {
+    // The queue belongs to the client and is dropped before it.
+    queue: Queue,
+    base: BaseConsumer<Context>,
+}
+
+impl fmt::Debug for LibrdAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LibrdAdmin").finish_non_exhaustive()
+    }
+}
+
+impl LibrdAdmin {
+    pub(super) fn new(config: &ClusterConfig) -> Result<Self, KafkaError> {
+        let call = "rd_kafka_new";
+        let base = BaseConsumer::from_config_and_context(&settings::admin(config), Context)
+            .map_err(|error| classify_binding(call, &error))?;
+        let queue = Queue::of_consumer(base.client().native_client()).ok_or_else(|| {
+            let kind = ErrorKind::Other;
+            KafkaError::new(call, kind, Disposition::Fatal, "the client has no queue")
+        })?;
+        Ok(Self { queue, base })
+    }
+
+    fn native(&self) -> &NativeClient {
+        self.base.client().native_client()
+    }
+
+    /// Reads the events that wait. Nobody else does.
+    fn drain(&self) -> Option<KafkaError> {
+        let mut fault = None;
+        while let Some(event) = self.queue.poll(Duration::ZERO) {
+            fault = common("admin", &event).or(fault);
+        }
+        fault
+    }
+
+    fn done<T>(&self, call: &'static str, result: Result<T, Failure>) -> Result<T, KafkaError> {
+        let fault = self.drain();
+        result.map_err(|failure| explain(classify(call, failure, Unflagged::Retriable), fault))
+    }
+}
+
+fn topic(call: &'static str, description: Description) -> Result<Topic, KafkaError> {
+    if let Some(failure) = description.failure {
+        let message = format!("topic {}: {}", description.name, failure.message);
+        return Err(classify(call, Failure { message, ..failure }, Unflagged::Retriable));
+    }
+    Ok(Topic {
+        name: description.name.into(),
+        id: description.id,
+        partitions: u32::try_from(description.partitions).unwrap_or(u32::MAX),
+    })
+}
+
+impl Admin for LibrdAdmin {
+    async fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
+        let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
+        let id = raw::cluster_id(self.native(), timeout)
+            .ok_or_else(|| Failure::of(code, "the cluster's id was not told in time"));
+        self.done("clusterid", id)
+    }
+
+    async fn topics(
+        &mut self,
+        names: &[Arc<str>],
+        timeout: Duration,
+    ) -> Result<Vec<Topic>, KafkaError> {
+        let call = "DescribeTopics";
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let owned: Vec<CString> = names
+            .iter()
+            .map(|name| CString::new(&**name))
+            .collect::<Result<_, _>>()
+            .map_err(|error| classify_binding(call, &error.into()))?;
+        let borrowed: Vec<_> = owned.iter().map(CString::as_c_str).collect();
+        let told = raw::describe_topics(self.native(), &borrowed, timeout);
+        let mut told = self.done(call, told)?;
+        names
+            .iter()
+            .map(|name| {
+                let place = told.iter().position(|description| description.name == **name);
+                let place = place.ok_or_else(|| {
+                    let message = format!("topic {name}: it is not in the answer");
+                    KafkaError::new(call, ErrorKind::UnknownTopic, Disposition::Retriable, message)
+                })?;
+                topic(call, told.swap_remove(place))
+            })
+            .collect()
+    }
+
+    async fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+        let call = "committed";
+        let list = plain(call, partitions)?;
+        let told = raw::committed(self.native(), &list, timeout);
+        let committed = |(offset, metadata): (i64, Vec<u8>)| {
+            let metadata = String::from_utf8_lossy(&metadata).into_owned();
+            u64::try_from(offset).ok().map(|offset| Committed { offset, metadata })
+        };
+        Ok(self.done(call, told)?.into_iter().map(committed).collect())
+    }
+
+    async fn log_range(
+        &mut self,
+        partition: &TopicPartition,
+        timeout: Duration,
+    ) -> Result<LogRange, KafkaError> {
+        let call = "query_watermark_offsets";
+        let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+        let told = self.base.fetch_watermarks(&partition.topic, number, timeout);
+        let fault = self.drain();
+        let explained = |mut error: KafkaError| {
+            error.message = format!("{partition}: {}", error.message);
+            explain(error, fault)
+        };
+        let (start, end) = told.map_err(|error| explained(classify_binding(call, &error)))?;
+        let offset = |offset: i64| {
+            u64::try_from(offset).map_err(|_| {
+                let message = format!("{partition}: offset {offset}");
+                KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
+            })
+        };
+        Ok(LogRange { start: offset(start)?, end: offset(end)? })
+    }
+}

@@ -1,0 +1,405 @@
+//! The group member of one worker.
+//!
+//! # Why rebalances can wait for their answer
+//!
+//! librdkafka hands a rebalance over as an event and waits for the application's call. It does not
+//! matter whether that call is made while the event is handled: `rd_kafka_rebalance_op` (eager) and
+//! `rd_kafka_rebalance_op_incr` (cooperative and KIP-848) set the join state `WAIT_ASSIGN_CALL` or
+//! `WAIT_UNASSIGN_CALL`, pause the assignment (`rd_kafka_assignment_pause`), enqueue the event and
+//! forget it. Only `rd_kafka_cgrp_handle_assign_op`, which every call of the `assign` family ends
+//! in, leaves that state. Read in librdkafka 2.12.1, `rdkafka_cgrp.c`:
+//!
+//! - Classic: `rd_kafka_cgrp_join_state_serve` joins from `INIT` only and goes on with heartbeats
+//!   in
+//!   the waiting states. A rebalance of the group is ignored meanwhile
+//!   (`rd_kafka_cgrp_handle_heartbeat_error`: "no further action if already rebalancing"), and so
+//!   is
+//!   a lost session (`rd_kafka_cgrp_revoke_all_rejoin_maybe`), which then shows as an empty member
+//!   id: [`Group::generation`](crate::kafka::Group::generation) is `None`.
+//! - KIP-848: `rd_kafka_cgrp_consumer_serve` acknowledges an assignment from `STEADY` only; until
+//!   then
+//!   the broker keeps revoked partitions with this member and its epoch where it is.
+//! - A rejoin follows from `rd_kafka_cgrp_unassign_done` or `rd_kafka_cgrp_incr_unassign_done`,
+//!   both
+//!   reached only after the call.
+//!
+//! Three calls do not heed the waiting states, so that this module does:
+//!
+//! - `rd_kafka_cgrp_unsubscribe` revokes or rejoins at once: it is made only when nothing waits for
+//!   an answer ([`Leaving::WhenAnswered`]).
+//! - `rd_kafka_cgrp_metadata_update_check` (classic, the subscribed topics' partitions changed)
+//!   may rejoin, or enqueue a second rebalance: the second one is kept until the first is answered,
+//!   and the group metadata is pinned to what it was when a `Revoke` came ([`Gate`]).
+//! - `rd_kafka_consumer_close_queue` waits for the answer for ever: dropping the consumer answers.
+//!
+//! The end of a partition is an error event whose `rd_kafka_event_topic_partition` has the offset:
+//! `rd_kafka_fetch_reply_handle_partition_error` puts the fetch position into it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use countersign_statemachine::Disposition;
+use rdkafka::client::NativeClient;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::classify::{Failure, Unflagged, classify, classify_binding};
+use super::config::{Assignor, ClusterConfig, GroupProtocol};
+use super::context::Context;
+use super::events;
+use super::fetch::Batches;
+use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
+use super::lists::{list, plain};
+use super::raw::{self, Event, EventKind, Queue, Rebalance};
+use super::settings;
+use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
+
+/// A consumer of librdkafka.
+///
+/// Dropping it leaves the group (a static member stays in it until its session ends) and waits for
+/// the coordinator's answer: up to 5 s while no broker answers. Do it on a thread that may wait.
+pub struct LibrdConsumer {
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    incremental: bool,
+    batches: Batches,
+    pending: Option<Change>,
+    next: VecDeque<Change>,
+    leaving: Leaving,
+}
+
+/// A rebalance that waits for its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Change {
+    Assign(Vec<TopicPartition>),
+    Revoke(Vec<TopicPartition>),
+    Lost(Vec<TopicPartition>),
+}
+
+impl Change {
+    fn partitions(&self) -> &[TopicPartition] {
+        match self {
+            Self::Assign(list) | Self::Revoke(list) | Self::Lost(list) => list,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    WhenAnswered,
+    Yes,
+}
+
+impl fmt::Debug for LibrdConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LibrdConsumer")
+            .field("pending", &self.pending)
+            .field("leaving", &self.leaving)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LibrdConsumer {
+    pub(super) fn new(config: &ClusterConfig, worker: u32) -> Result<Self, KafkaError> {
+        let call = "subscribe";
+        let settings = settings::consumer(config, worker);
+        let base = BaseConsumer::from_config_and_context(&settings, Context)
+            .map_err(|error| classify_binding(call, &error))?;
+        let queue = Queue::of_consumer(base.client().native_client())
+            .ok_or_else(|| caller(call, "the consumer has no queue"))?;
+        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
+        base.subscribe(&topics).map_err(|error| classify_binding(call, &error))?;
+        let client = Arc::new(Client { queue, base });
+        let shared = Arc::new(Shared {
+            client: RwLock::new(Some(Arc::clone(&client))),
+            gate: RwLock::new(Gate::Open),
+        });
+        Ok(Self {
+            shared,
+            client,
+            incremental: config.group_protocol == GroupProtocol::Consumer
+                || config.assignor == Assignor::CooperativeSticky,
+            batches: Batches::default(),
+            pending: None,
+            next: VecDeque::new(),
+            leaving: Leaving::No,
+        })
+    }
+
+    fn native(&self) -> &NativeClient {
+        self.client.base.client().native_client()
+    }
+
+    /// Handles an event; whether the poll should end with it.
+    fn handle(&mut self, event: &mut Event, polled: &mut Vec<Polled>) -> Result<bool, KafkaError> {
+        match event.kind() {
+            EventKind::Fetch => {
+                while let Some(message) = event.next_message() {
+                    match message.failure() {
+                        None => self.batches.push(&message),
+                        Some(failure) => {
+                            let fault = classify("poll", failure, Unflagged::Retriable);
+                            polled.push(Polled::Fault(fault));
+                        }
+                    }
+                }
+                Ok(false)
+            }
+            EventKind::Error => self.fail(event, polled).map(|()| false),
+            EventKind::Rebalance => {
+                let is_lost = raw::assignment_lost(self.native());
+                self.next.push_back(match event.rebalance() {
+                    Some(Rebalance::Assign(list)) => Change::Assign(list),
+                    Some(Rebalance::Revoke(list)) if is_lost => Change::Lost(list),
+                    Some(Rebalance::Revoke(list)) => Change::Revoke(list),
+                    None => return Ok(false),
+                });
+                self.batches.finish(polled);
+                self.raise(polled)
+            }
+            EventKind::Log
+            | EventKind::Stats
+            | EventKind::TokenRefresh
+            | EventKind::Delivery
+            | EventKind::Topics
+            | EventKind::Other => {
+                polled.extend(events::common("poll", event).map(Polled::Fault));
+                Ok(false)
+            }
+        }
+    }
+
+    fn fail(&mut self, event: &Event, polled: &mut Vec<Polled>) -> Result<(), KafkaError> {
+        let failure = event.failure();
+        if failure.fatal {
+            return Err(classify("poll", failure, Unflagged::Fatal));
+        }
+        match (failure.code, event.partition()) {
+            (Code::PartitionEOF, Some((partition, offset))) => {
+                if let Ok(offset) = u64::try_from(offset) {
+                    self.batches.finish_partition(&partition, polled);
+                    polled.push(Polled::End { partition, offset });
+                }
+            }
+            (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some((partition, _))) => {
+                tracing::warn!(%partition, "{}", failure.message);
+                polled.push(Polled::OutOfRange(partition));
+            }
+            _ => {
+                let fault = classify("poll", failure, Unflagged::Retriable);
+                polled.push(Polled::Fault(fault));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the caller of the next rebalance, if none waits for its answer. Whether it was told.
+    ///
+    /// One without partitions says nothing and is answered here.
+    fn raise(&mut self, polled: &mut Vec<Polled>) -> Result<bool, KafkaError> {
+        while self.pending.is_none() {
+            let Some(change) = self.next.pop_front() else { break };
+            let unwanted = self.leaving == Leaving::Yes && matches!(change, Change::Assign(_));
+            if change.partitions().is_empty() || unwanted {
+                self.release(&change)?;
+                continue;
+            }
+            let (gate, told) = match &change {
+                Change::Assign(list) => (Gate::Open, Polled::Assign(list.clone())),
+                Change::Revoke(list) => {
+                    let only = member(&self.client).as_ref().map(identity);
+                    (Gate::Only(only), Polled::Revoke(list.clone()))
+                }
+                Change::Lost(list) => (Gate::Shut, Polled::Lost(list.clone())),
+            };
+            self.shared.set_gate(gate);
+            self.pending = Some(change);
+            polled.push(told);
+            return Ok(true);
+        }
+        self.leave_if_answered()?;
+        Ok(false)
+    }
+
+    /// Answers a rebalance without taking anything.
+    fn release(&self, change: &Change) -> Result<(), KafkaError> {
+        match change {
+            Change::Assign(_) if self.incremental => {
+                let none = plain("incremental_assign", &[])?;
+                raw::incremental_assign(self.native(), &none).map_err(dead("incremental_assign"))
+            }
+            Change::Revoke(list) | Change::Lost(list) if self.incremental => {
+                let list = plain("incremental_unassign", list)?;
+                raw::incremental_unassign(self.native(), &list)
+                    .map_err(dead("incremental_unassign"))
+            }
+            Change::Assign(list) if list.is_empty() => {
+                raw::assign(self.native(), &plain("assign", &[])?).map_err(dead("assign"))
+            }
+            Change::Assign(_) | Change::Revoke(_) | Change::Lost(_) => {
+                raw::unassign(self.native()).map_err(dead("assign"))
+            }
+        }
+    }
+
+    fn answered(&mut self) -> Result<(), KafkaError> {
+        self.pending = None;
+        self.shared.set_gate(Gate::Open);
+        self.leave_if_answered()
+    }
+
+    fn leave_if_answered(&mut self) -> Result<(), KafkaError> {
+        let answered = self.pending.is_none() && self.next.is_empty();
+        if answered && self.leaving == Leaving::WhenAnswered {
+            self.leaving = Leaving::Yes;
+            raw::unsubscribe(self.native()).map_err(dead("unsubscribe"))?;
+        }
+        Ok(())
+    }
+
+    fn each(
+        &self,
+        call: &'static str,
+        partitions: &[TopicPartition],
+        act: fn(&NativeClient, &rdkafka::TopicPartitionList) -> Result<(), Failure>,
+    ) -> Result<(), KafkaError> {
+        let list = plain(call, partitions)?;
+        act(self.native(), &list).map_err(|error| classify(call, error, Unflagged::Retriable))?;
+        for element in list.elements() {
+            element.error().map_err(|error| {
+                let mut error = classify_binding(call, &error);
+                error.message =
+                    format!("{}/{}: {}", element.topic(), element.partition(), error.message);
+                error
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// An error that ends the consumer.
+fn dead(call: &'static str) -> impl Fn(Failure) -> KafkaError {
+    move |failure| classify(call, failure, Unflagged::Fatal)
+}
+
+/// A mistake of the caller.
+fn caller(call: &'static str, message: impl Into<String>) -> KafkaError {
+    KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message)
+}
+
+fn same<'a>(offered: &[TopicPartition], named: impl Iterator<Item = &'a TopicPartition>) -> bool {
+    let mut offered: Vec<_> = offered.iter().collect();
+    let mut named: Vec<_> = named.collect();
+    offered.sort();
+    named.sort();
+    offered == named
+}
+
+impl Consumer for LibrdConsumer {
+    type Group = LibrdGroup;
+
+    /// As the trait says. A limit below one record counts as one, since a record cannot be put
+    /// back.
+    async fn poll(
+        &mut self,
+        wait: Duration,
+        limit: PollLimit,
+        polled: &mut Vec<Polled>,
+    ) -> Result<(), KafkaError> {
+        if self.raise(polled)? {
+            return Ok(());
+        }
+        let before = polled.len();
+        let mut left = wait;
+        let mut deadline = None;
+        let client = Arc::clone(&self.client);
+        let result = loop {
+            let Some(mut event) = client.queue.poll(left) else { break Ok(()) };
+            match self.handle(&mut event, polled) {
+                Ok(false) => {}
+                Ok(true) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            let records = self.batches.records();
+            if records >= limit.records.max(1) || self.batches.bytes() >= limit.bytes.max(1) {
+                break Ok(());
+            }
+            let nothing = records == 0 && polled.len() == before;
+            left = if nothing && !wait.is_zero() {
+                // A log line is nothing to return for. The clock is read only then.
+                let now = Instant::now();
+                deadline.get_or_insert(now + wait).saturating_duration_since(now)
+            } else {
+                Duration::ZERO
+            };
+        };
+        self.batches.finish(polled);
+        result
+    }
+
+    fn assign(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+        let call = if self.incremental { "incremental_assign" } else { "assign" };
+        match &self.pending {
+            Some(Change::Assign(offered))
+                if same(offered, starts.iter().map(|(partition, _)| partition)) => {}
+            _ => return Err(caller(call, "these partitions were not offered")),
+        }
+        let starts = starts.iter().map(|(partition, offset)| (partition, Some(*offset), ""));
+        let starts = list(call, starts)?;
+        let assign = if self.incremental { raw::incremental_assign } else { raw::assign };
+        assign(self.native(), &starts).map_err(dead(call))?;
+        self.answered()
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        let call = if self.incremental { "incremental_unassign" } else { "assign" };
+        let Some(change) = self.pending.take_if(|change| {
+            !matches!(change, Change::Assign(_)) && same(change.partitions(), partitions.iter())
+        }) else {
+            return Err(caller(call, "these partitions were not taken back"));
+        };
+        self.release(&change)?;
+        self.batches.forget(partitions);
+        self.answered()
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.each("pause_partitions", partitions, raw::pause)
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
+        self.each("resume_partitions", partitions, raw::resume)
+    }
+
+    fn unsubscribe(&mut self) -> Result<(), KafkaError> {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::WhenAnswered;
+        }
+        self.leave_if_answered()
+    }
+
+    fn group(&self) -> LibrdGroup {
+        LibrdGroup(Arc::clone(&self.shared))
+    }
+
+    fn waker(&self) -> Waker {
+        let shared = Arc::clone(&self.shared);
+        Arc::new(move || shared.wake())
+    }
+}
+
+impl Drop for LibrdConsumer {
+    fn drop(&mut self) {
+        for change in self.pending.take().into_iter().chain(std::mem::take(&mut self.next)) {
+            if let Err(error) = self.release(&change) {
+                tracing::debug!(%error, "unanswered rebalance at the end of a consumer");
+            }
+        }
+        self.shared.set_gate(Gate::Shut);
+        *self.shared.client.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}

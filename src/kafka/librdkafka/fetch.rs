@@ -1,0 +1,117 @@
+//! Gathers the records of one poll into one batch per partition.
+
+use super::raw::Message;
+use crate::kafka::{BatchBuilder, Polled, TopicPartition};
+
+/// A batch starts with room for as much as its partition's last one had, but not for more than
+/// this: a small batch after a large one would hold the memory.
+const MOST_RECORDS: usize = 4_096;
+const MOST_BYTES: usize = 256 * 1_024;
+
+/// The batches being filled.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    slots: Vec<Slot>,
+    /// The slots with a batch, in the order of their first records.
+    open: Vec<usize>,
+    /// The slot of the last record; records come in runs of one partition.
+    last: usize,
+    records: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Kept between polls, so that a record's partition is compared and not allocated.
+    partition: TopicPartition,
+    batch: Option<BatchBuilder>,
+    last_records: usize,
+    last_bytes: usize,
+}
+
+impl Batches {
+    /// How many records wait.
+    pub(super) fn records(&self) -> usize {
+        self.records
+    }
+
+    /// How many bytes of keys, values and headers wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a record.
+    pub(super) fn push(&mut self, message: &Message<'_>) {
+        let Ok(offset) = u64::try_from(message.offset()) else { return };
+        let index = self.slot(message);
+        let slot = &mut self.slots[index];
+        if slot.batch.is_none() {
+            self.open.push(index);
+        }
+        let batch = slot.batch.get_or_insert_with(|| {
+            let mut batch = BatchBuilder::new(slot.partition.clone());
+            batch.reserve(slot.last_records.min(MOST_RECORDS), slot.last_bytes.min(MOST_BYTES));
+            batch
+        });
+        let before = (batch.len(), batch.bytes());
+        batch.push(offset, message.timestamp(), message.key(), message.value(), message.headers());
+        self.records += batch.len() - before.0;
+        self.bytes += batch.bytes() - before.1;
+    }
+
+    fn slot(&mut self, message: &Message<'_>) -> usize {
+        let is = |slot: &Slot| {
+            slot.partition.partition == message.partition()
+                && slot.partition.topic.as_bytes() == message.topic()
+        };
+        if self.slots.get(self.last).is_some_and(is) {
+            return self.last;
+        }
+        self.last = self.slots.iter().position(is).unwrap_or_else(|| {
+            let topic = String::from_utf8_lossy(message.topic());
+            let partition = TopicPartition::new(topic, message.partition());
+            self.slots.push(Slot { partition, batch: None, last_records: 0, last_bytes: 0 });
+            self.slots.len() - 1
+        });
+        self.last
+    }
+
+    /// Hands one partition's batch over, so that what follows in its log stands after it.
+    pub(super) fn finish_partition(
+        &mut self,
+        partition: &TopicPartition,
+        polled: &mut Vec<Polled>,
+    ) {
+        let slots = &self.slots;
+        let Some(place) = self.open.iter().position(|index| slots[*index].partition == *partition)
+        else {
+            return;
+        };
+        let index = self.open.remove(place);
+        self.close(index, polled);
+    }
+
+    /// Hands all batches over.
+    pub(super) fn finish(&mut self, polled: &mut Vec<Polled>) {
+        for index in std::mem::take(&mut self.open) {
+            self.close(index, polled);
+        }
+        self.records = 0;
+        self.bytes = 0;
+    }
+
+    fn close(&mut self, index: usize, polled: &mut Vec<Polled>) {
+        let slot = &mut self.slots[index];
+        if let Some(batch) = slot.batch.take() {
+            slot.last_records = batch.len();
+            slot.last_bytes = batch.bytes();
+            polled.push(Polled::Records(batch.build()));
+        }
+    }
+
+    /// Forgets what is known of partitions. Between polls only, when no batch is open.
+    pub(super) fn forget(&mut self, partitions: &[TopicPartition]) {
+        self.slots.retain(|slot| !partitions.contains(&slot.partition));
+        self.last = 0;
+    }
+}

@@ -1,0 +1,280 @@
+//! A transactional producer.
+//!
+//! It reads its own events: delivery reports come for failed records only, so that what is in
+//! flight
+//! is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in steps
+//! of 100 ms and are not used; [`flush`](crate::kafka::Producer::flush) waits in `rd_kafka_flush`,
+//! which returns when the last record is acknowledged and during which nothing lingers
+//! (`rk_flushing`). It waits in slices, since a failed record stays in flight until its report is
+//! read.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::CString;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use countersign_statemachine::Disposition;
+use rdkafka::client::NativeClient;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::producer::{BaseProducer, Producer as _};
+
+use super::classify::{Failure, Unflagged, classify, classify_binding};
+use super::config::ClusterConfig;
+use super::context::Context;
+use super::events::{common, explain};
+use super::group::LibrdGroup;
+use super::lists::list;
+use super::raw::{self, Event, EventKind, Message, Queue, Topic};
+use super::settings;
+use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer};
+
+/// How long a flush waits for the last record before it looks for failed ones.
+const SLICE_TO_NONE: Duration = Duration::from_millis(10);
+/// The same for a flush to some: `rd_kafka_flush` returns early only when none is left.
+const SLICE_TO_SOME: Duration = Duration::from_millis(1);
+
+/// How long a dropped producer waits for the reports of what it gives up.
+const PURGE: Duration = Duration::from_millis(500);
+
+/// A producer of librdkafka. Dropping it gives up what is in flight and an open transaction.
+#[must_use = "dropping a producer gives up its open transaction"]
+pub struct LibrdProducer {
+    // Topics and queue belong to the client and are dropped before it.
+    topics: HashMap<Arc<str>, Topic>,
+    queue: Queue,
+    base: BaseProducer<Context>,
+    seen: Seen,
+}
+
+/// What the events have told.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The first failed delivery of this transaction.
+    failed: Option<KafkaError>,
+    /// The last fault of the client, to be told with a timeout.
+    fault: Option<KafkaError>,
+}
+
+impl Seen {
+    fn read(&mut self, mut event: Event) {
+        if event.kind() != EventKind::Delivery {
+            self.fault = common("producer", &event).or_else(|| self.fault.take());
+            return;
+        }
+        while let Some(report) = event.next_message() {
+            if self.failed.is_none() {
+                self.failed = report.failure().map(|failure| undelivered(&report, &failure));
+            }
+        }
+    }
+}
+
+fn undelivered(report: &Message<'_>, failure: &Failure) -> KafkaError {
+    let topic = String::from_utf8_lossy(report.topic());
+    let message = format!("a record for {topic}/{}: {}", report.partition(), failure.message);
+    classify("delivery", Failure::of(failure.code, message), Unflagged::Abortable)
+}
+
+impl fmt::Debug for LibrdProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LibrdProducer").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+impl LibrdProducer {
+    pub(super) fn new(config: &ClusterConfig, transactional_id: &str) -> Result<Self, KafkaError> {
+        let call = "rd_kafka_new";
+        let config_error = |message: &str| {
+            KafkaError::new(call, ErrorKind::Config, Disposition::Permanent, message)
+        };
+        if transactional_id.is_empty() {
+            return Err(config_error("the transactional id is empty"));
+        }
+        let settings = settings::producer(config, transactional_id);
+        let base = BaseProducer::from_config_and_context(&settings, Context)
+            .map_err(|error| classify_binding(call, &error))?;
+        let queue = Queue::main(base.client().native_client())
+            .ok_or_else(|| config_error("the producer has no queue"))?;
+        Ok(Self { topics: HashMap::new(), queue, base, seen: Seen::default() })
+    }
+
+    fn native(&self) -> &NativeClient {
+        self.base.client().native_client()
+    }
+
+    /// Reads the events that wait.
+    fn drain(&mut self) {
+        while let Some(event) = self.queue.poll(Duration::ZERO) {
+            self.seen.read(event);
+        }
+    }
+
+    /// Makes a call that fails with a timeout if events are not read meanwhile: aborted records
+    /// have reports, which the call waits for.
+    fn while_draining(
+        &mut self,
+        act: impl FnOnce(&NativeClient) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.drain();
+        let native = self.base.client().native_client();
+        if raw::in_flight(native) == 0 {
+            return act(native);
+        }
+        let (queue, seen) = (&self.queue, &mut self.seen);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    if let Some(event) = queue.poll(Duration::from_millis(100)) {
+                        seen.read(event);
+                    }
+                }
+            });
+            let result = act(native);
+            done.store(true, Ordering::Release);
+            queue.wake();
+            result
+        })
+    }
+
+    fn failed(&self) -> Result<(), KafkaError> {
+        match (&self.seen.failed, raw::fatal_error(self.native())) {
+            // What killed the client is also why the record failed.
+            (_, Some(fatal)) => Err(classify("delivery", fatal, Unflagged::Fatal)),
+            (Some(failed), None) => Err(failed.clone()),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Classes a transactional call's error.
+    fn error(&mut self, call: &'static str) -> impl FnOnce(Failure) -> KafkaError + '_ {
+        move |failure| {
+            self.drain();
+            explain(classify(call, failure, Unflagged::Fatal), self.seen.fault.take())
+        }
+    }
+}
+
+/// The handle of a topic, opened with its first record.
+fn open<'a>(
+    topics: &'a mut HashMap<Arc<str>, Topic>,
+    native: &NativeClient,
+    name: &Arc<str>,
+) -> Result<&'a Topic, KafkaError> {
+    match topics.entry(Arc::clone(name)) {
+        Entry::Occupied(entry) => Ok(entry.into_mut()),
+        Entry::Vacant(entry) => {
+            let call = "topic_new";
+            let name =
+                CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
+            let topic = Topic::new(native, &name)
+                .map_err(|error| classify(call, error, Unflagged::Abortable))?;
+            Ok(entry.insert(topic))
+        }
+    }
+}
+
+impl Producer for LibrdProducer {
+    type Group = LibrdGroup;
+
+    async fn init(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        self.seen = Seen::default();
+        raw::init_transactions(self.native(), timeout).map_err(self.error("init_transactions"))
+    }
+
+    fn begin(&mut self) -> Result<(), KafkaError> {
+        self.drain();
+        self.seen = Seen::default();
+        raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
+    }
+
+    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
+        let call = "produce";
+        let native = self.base.client().native_client();
+        let topic = open(&mut self.topics, native, &output.topic)?;
+        raw::produce(native, topic, output, mark).map_err(|failure| {
+            if failure.code == Code::Fatal {
+                let fatal = raw::fatal_error(native).unwrap_or(failure);
+                return classify(call, fatal, Unflagged::Fatal);
+            }
+            let message =
+                format!("a record for {}/{}: {}", output.topic, output.partition, failure.message);
+            classify(call, Failure { message, ..failure }, Unflagged::Abortable)
+        })
+    }
+
+    async fn flush(&mut self, in_flight: usize, timeout: Duration) -> Result<(), KafkaError> {
+        let start = Instant::now();
+        let slice = if in_flight == 0 { SLICE_TO_NONE } else { SLICE_TO_SOME };
+        loop {
+            self.drain();
+            self.failed()?;
+            if raw::in_flight(self.native()) <= in_flight {
+                return Ok(());
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                let count = raw::in_flight(self.native());
+                let message = format!("{count} records are without a delivery report");
+                let kind = ErrorKind::Timeout;
+                let error = KafkaError::new("flush", kind, Disposition::Retriable, message);
+                return Err(explain(error, self.seen.fault.take()));
+            }
+            raw::flush(self.native(), slice.min(left));
+        }
+    }
+
+    async fn send_offsets(
+        &mut self,
+        offsets: &[CommitOffset],
+        group: &LibrdGroup,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        let call = "send_offsets_to_transaction";
+        let elements = offsets
+            .iter()
+            .map(|commit| (&commit.partition, Some(commit.offset), &*commit.metadata));
+        let offsets = list(call, elements)?;
+        let Some(metadata) = group.metadata() else {
+            return Err(KafkaError::new(
+                call,
+                ErrorKind::NoGeneration,
+                Disposition::Abortable,
+                "the member is in no generation that may commit; nothing was sent",
+            ));
+        };
+        raw::send_offsets(self.native(), &offsets, &metadata, timeout).map_err(self.error(call))
+    }
+
+    /// Refuses with the first failed delivery report, if there is one.
+    async fn commit(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        self.drain();
+        self.failed()?;
+        self.while_draining(|native| raw::commit_transaction(native, timeout))
+            .map_err(self.error("commit_transaction"))
+    }
+
+    async fn abort(&mut self, timeout: Duration) -> Result<(), KafkaError> {
+        self.while_draining(|native| raw::abort_transaction(native, timeout))
+            .map_err(self.error("abort_transaction"))
+    }
+}
+
+impl Drop for LibrdProducer {
+    /// Gives up what is in flight and reads the reports of it, for which the binding's own drop
+    /// would wait in steps of 100 ms.
+    fn drop(&mut self) {
+        raw::purge(self.native());
+        let start = Instant::now();
+        while raw::in_flight(self.native()) > 0 && start.elapsed() < PURGE {
+            if let Some(event) = self.queue.poll(SLICE_TO_NONE) {
+                self.seen.read(event);
+            }
+        }
+    }
+}

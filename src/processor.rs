@@ -1,0 +1,285 @@
+//! A processor, from its start to its end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::builder::Builder;
+use crate::config::Config;
+use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, persistently};
+use crate::error::RunError;
+use crate::handler::{Topics, Work};
+use crate::kafka::librdkafka::{LibrdKafka, SettingError};
+use crate::kafka::{Kafka, Producer};
+use crate::signals;
+use crate::status::{Connection, StatusCell, Watch};
+use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
+
+/// Reads, processes and writes, each message exactly once.
+///
+/// ```no_run
+/// use countersign::{Outputs, Processor, To, handler};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let processor = Processor::builder()
+///     .brokers("localhost:9092")
+///     .group("invoicing")
+///     .inputs(["orders"])
+///     .outputs(["invoices"])
+///     .store("invoicing-store")
+///     .handler(handler::each(|order| async move {
+///         let invoice = To::topic("invoices").value(order.record().value_bytes().unwrap_or_default());
+///         Ok(Outputs::one(invoice))
+///     }))
+///     .build()?;
+/// processor.run_until_signal().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Processor {
+    pub(crate) config: Config,
+    work: Arc<dyn Work>,
+    stop: Arc<watch::Sender<Stop>>,
+    cells: Vec<StatusCell>,
+    watch: Watch,
+}
+
+impl std::fmt::Debug for Processor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Processor").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Stops a running processor and shows its status.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    stop: Arc<watch::Sender<Stop>>,
+    watch: Watch,
+}
+
+impl Handle {
+    /// Finishes what is under way, commits it, and leaves the group.
+    pub fn shut_down(&self) {
+        self.stop_with(Stop::Drain);
+    }
+
+    /// Ends at once; the next start takes up what was under way.
+    pub fn abort(&self) {
+        self.stop_with(Stop::Abort);
+    }
+
+    /// The status.
+    pub fn status(&self) -> Watch {
+        self.watch.clone()
+    }
+
+    fn stop_with(&self, wanted: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let further = *stop < wanted;
+            *stop = wanted.max(*stop);
+            further
+        });
+    }
+}
+
+impl Processor {
+    /// Starts building a processor.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(mut config: Config, work: Arc<dyn Work>) -> Result<Self, SettingError> {
+        config.cluster.instance.get_or_insert_with(|| config.instance.clone());
+        config.check()?;
+        let (stop, _) = watch::channel(Stop::No);
+        let (cells, watch) = StatusCell::new(config.workers as usize);
+        Ok(Self { config, work, stop: Arc::new(stop), cells, watch: Watch(watch) })
+    }
+
+    /// A handle that works while the processor runs.
+    pub fn handle(&self) -> Handle {
+        Handle { stop: Arc::clone(&self.stop), watch: self.watch.clone() }
+    }
+
+    /// Runs until it is told to stop by its [`Handle`], or cannot go on.
+    ///
+    /// # Errors
+    /// Why it cannot go on; nothing is lost or doubled by any of it.
+    pub async fn run(self) -> Result<(), RunError> {
+        let kafka = LibrdKafka::new(self.config.cluster.clone()).map_err(RunError::of_setting)?;
+        self.run_on(Arc::new(kafka), Host::Threads, open_store, None).await
+    }
+
+    /// Like [`run`](Self::run), and shuts down on Ctrl-C and `SIGTERM`; the second one aborts.
+    ///
+    /// # Errors
+    /// Like [`run`](Self::run).
+    pub async fn run_until_signal(self) -> Result<(), RunError> {
+        let handle = self.handle();
+        let signals = tokio::spawn(async move {
+            signals::next().await;
+            tracing::info!("shutting down; a second signal aborts");
+            handle.shut_down();
+            signals::next().await;
+            handle.abort();
+        });
+        let result = self.run().await;
+        signals.abort();
+        result
+    }
+
+    /// Runs on any Kafka, any store and any host.
+    pub(crate) async fn run_on<K: Kafka>(
+        self,
+        kafka: Arc<K>,
+        host: Host,
+        open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
+        probe: Option<Probe>,
+    ) -> Result<(), RunError> {
+        let result = self.work_on(kafka, host, open, probe).await;
+        if let Err(error) = &result {
+            for cell in &self.cells {
+                cell.connection(Connection::Failed(error.to_string()));
+            }
+        }
+        result
+    }
+
+    async fn work_on<K: Kafka>(
+        &self,
+        kafka: Arc<K>,
+        host: Host,
+        open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
+        mut probe: Option<Probe>,
+    ) -> Result<(), RunError> {
+        let config = &self.config;
+        let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
+        let cluster_id = self.first_contact(&scout).await?;
+        let topics = self.outputs(&scout).await?;
+        let incarnation = rand::random();
+        let journal = self.journal(open(config)?, cluster_id, incarnation)?;
+        let clerk = Clerk::start(journal, host);
+        self.claim(&*kafka, &clerk).await?;
+        let mut drivers = Vec::new();
+        for (worker, status) in (0..config.workers).zip(&self.cells) {
+            drivers.push(Driver::start(Parts {
+                kafka: Arc::clone(&kafka),
+                host,
+                settings: config.settings(worker, incarnation),
+                worker,
+                transactional_ids: config.transactional_ids(worker),
+                retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
+                provenance: config.provenance,
+                budget_bytes: config.memory_bytes,
+                work: Arc::clone(&self.work),
+                topics: Arc::clone(&topics),
+                clerk: clerk.clone(),
+                scout: scout.clone(),
+                status: status.clone(),
+                stop: self.stop.subscribe(),
+                probe: probe.take(),
+            })?);
+        }
+        self.drive(drivers).await
+    }
+
+    /// Runs the workers; if one ends with an error the others finish what is under way.
+    async fn drive(&self, drivers: Vec<Driver>) -> Result<(), RunError> {
+        let handle = self.handle();
+        let runs = drivers.into_iter().map(|driver| {
+            let handle = handle.clone();
+            async move {
+                let result = driver.run().await;
+                if result.is_err() {
+                    handle.shut_down();
+                }
+                result
+            }
+        });
+        join_all(runs).await.into_iter().collect()
+    }
+
+    async fn first_contact(&self, scout: &Scout) -> Result<String, RunError> {
+        let started = Instant::now();
+        let mut stop = self.stop.subscribe();
+        loop {
+            let source = match scout.cluster_id().await {
+                Ok(cluster_id) => return Ok(cluster_id),
+                Err(error) if error.is_connection() => error,
+                Err(error) => return Err(RunError::of_kafka(error)),
+            };
+            let waited = started.elapsed();
+            if waited >= self.config.connect_timeout {
+                let brokers = self.config.cluster.brokers.clone();
+                return Err(RunError::Unreachable { brokers, waited, source });
+            }
+            tracing::info!(error = %source, "waiting for Kafka");
+            tokio::select! {
+                () = sleep(Duration::from_millis(500)) => {}
+                _ = stop.wait_for(|stop| *stop != Stop::No) => return Err(RunError::Aborted),
+            }
+        }
+    }
+
+    async fn outputs(&self, scout: &Scout) -> Result<Arc<Topics>, RunError> {
+        let inputs = self.config.cluster.topics.iter();
+        let inputs: Vec<Arc<str>> = inputs.map(|topic| Arc::from(topic.as_str())).collect();
+        persistently(|| scout.topics(inputs.clone())).await?;
+        let outputs = self.config.outputs.iter();
+        let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
+        let topics = persistently(|| scout.topics(outputs.clone())).await?;
+        Ok(Arc::new(Topics::new(&topics)))
+    }
+
+    fn journal(
+        &self,
+        store: Box<dyn Store>,
+        cluster_id: String,
+        incarnation: u64,
+    ) -> Result<Journal, StoreError> {
+        let identity = Identity {
+            cluster_id,
+            group: self.config.cluster.group.clone(),
+            instance: self.config.instance.clone(),
+        };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let options = JournalOptions::new(incarnation, now_ms);
+        Journal::open(store, &identity, JournalOptions { history: self.config.history, ..options })
+    }
+
+    /// Notes the transactional ids of this start, and ends what those of earlier starts with more
+    /// workers left open: their pending offsets would hold partitions up until a time-out.
+    async fn claim<K: Kafka>(&self, kafka: &K, clerk: &Clerk) -> Result<(), RunError> {
+        let workers = 0..self.config.workers;
+        let ours: BTreeSet<String> =
+            workers.flat_map(|worker| self.config.transactional_ids(worker)).collect();
+        for id in clerk.slots().await?.into_iter().filter(|id| !ours.contains(id)) {
+            let mut producer = kafka.producer(&id)?;
+            let ended = producer.init(Duration::from_secs(10)).await;
+            if let Err(error) = ended {
+                tracing::warn!(%id, %error, "a former transaction is left to its time-out");
+            }
+        }
+        for id in ours {
+            clerk.remember_slot(id).await?;
+        }
+        Ok(())
+    }
+}
+
+fn open_store(config: &Config) -> Result<Box<dyn Store>, StoreError> {
+    let opened = store::open_sled(&config.store, config.damage)?;
+    if let Some(quarantined) = &opened.quarantined {
+        tracing::error!(
+            moved_to = %quarantined.to.display(),
+            because = %quarantined.because,
+            "the store was damaged and is replaced by a new one; nothing is lost or doubled by it"
+        );
+    }
+    Ok(Box::new(opened.store))
+}

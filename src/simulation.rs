@@ -1,0 +1,28 @@
+//! The same processor on another Kafka, another store and virtual time.
+//!
+//! For tests: a [`Processor`] runs unchanged on any implementation of the seam, as tasks of one
+//! thread, and ends where a probe says that it crashes. See the test kit.
+
+use std::sync::Arc;
+
+pub use crate::driver::{Host, Probe};
+pub use crate::error::RunError;
+
+use crate::kafka::Kafka;
+use crate::processor::Processor;
+use crate::store::Store;
+
+/// Runs a processor on `kafka` and `store`. Before each effect of worker 0 the probe is asked; where
+/// it says no, everything ends there as in a crash.
+///
+/// # Errors
+/// [`RunError::Aborted`] after a crash; else like [`Processor::run`].
+pub async fn run<K: Kafka>(
+    processor: Processor,
+    kafka: Arc<K>,
+    host: Host,
+    store: Box<dyn Store>,
+    probe: Option<Probe>,
+) -> Result<(), RunError> {
+    processor.run_on(kafka, host, |_| Ok(store), probe).await
+}

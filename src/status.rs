@@ -1,0 +1,135 @@
+//! What a processor shows of itself while it runs.
+
+use std::sync::Arc;
+
+use countersign_statemachine::worker::Counts;
+use tokio::sync::watch;
+
+/// The connection to Kafka.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Connection {
+    /// Nothing was heard of the cluster yet.
+    #[default]
+    Connecting,
+    /// Brokers answer.
+    Connected,
+    /// Brokers do not answer; work goes on by itself when they do.
+    Degraded(String),
+    /// The processor gave up.
+    Failed(String),
+}
+
+impl Connection {
+    /// The state's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Degraded(_) => "degraded",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// What a processor shows of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The connection to Kafka.
+    pub connection: Connection,
+    /// What was done so far, by all workers.
+    pub counts: Counts,
+    /// Whether nothing is being handled or committed.
+    pub idle: bool,
+}
+
+/// One worker's share of the status.
+#[derive(Debug, Clone)]
+pub(crate) struct StatusCell {
+    sender: Arc<watch::Sender<Vec<Status>>>,
+    worker: usize,
+}
+
+impl StatusCell {
+    /// A cell for each worker, and where they can be watched.
+    pub(crate) fn new(workers: usize) -> (Vec<Self>, watch::Receiver<Vec<Status>>) {
+        let (sender, receiver) = watch::channel(vec![Status::default(); workers]);
+        let sender = Arc::new(sender);
+        let cell = |worker| Self { sender: Arc::clone(&sender), worker };
+        ((0..workers).map(cell).collect(), receiver)
+    }
+
+    /// Gives whether the state changed.
+    pub(crate) fn connection(&self, connection: Connection) -> bool {
+        self.sender.send_if_modified(|all| {
+            let Some(status) = all.get_mut(self.worker) else { return false };
+            // A repeated fault is no change, whatever its words.
+            if status.connection.name() == connection.name() {
+                return false;
+            }
+            match &connection {
+                Connection::Connecting | Connection::Connected => {
+                    tracing::info!(worker = self.worker, state = connection.name(), "connection");
+                }
+                Connection::Degraded(error) | Connection::Failed(error) => {
+                    let state = connection.name();
+                    tracing::warn!(worker = self.worker, state, %error, "connection");
+                }
+            }
+            status.connection = connection;
+            true
+        })
+    }
+
+    pub(crate) fn counts(&self, counts: Counts, idle: bool) {
+        self.sender.send_if_modified(|all| match all.get_mut(self.worker) {
+            Some(status) if status.counts != counts || status.idle != idle => {
+                status.counts = counts;
+                status.idle = idle;
+                true
+            }
+            Some(_) | None => false,
+        });
+    }
+}
+
+/// The status of a processor, as of now.
+#[derive(Debug, Clone)]
+pub struct Watch(pub(crate) watch::Receiver<Vec<Status>>);
+
+impl Watch {
+    /// The sum over all workers; the connection is the worst of theirs.
+    pub fn get(&self) -> Status {
+        let rank = |connection: &Connection| match connection {
+            Connection::Connected => 0,
+            Connection::Connecting => 1,
+            Connection::Degraded(_) => 2,
+            Connection::Failed(_) => 3,
+        };
+        let all = self.0.borrow();
+        let worst = all.iter().map(|status| &status.connection).max_by_key(|c| rank(c));
+        let mut sum = Status {
+            connection: worst.cloned().unwrap_or_default(),
+            counts: Counts::default(),
+            idle: all.iter().all(|status| status.idle),
+        };
+        for Counts { confirmed, committed, aborted, in_doubt, renewed, failures, unfinished } in
+            all.iter().map(|status| status.counts)
+        {
+            sum.counts.confirmed += confirmed;
+            sum.counts.committed += committed;
+            sum.counts.aborted += aborted;
+            sum.counts.in_doubt += in_doubt;
+            sum.counts.renewed += renewed;
+            sum.counts.failures += failures;
+            sum.counts.unfinished += unfinished;
+        }
+        sum
+    }
+
+    /// Waits until something changes. Gives `false` once the processor has ended.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}

@@ -1,0 +1,73 @@
+//! What is logged, in one place: every field has one name.
+
+use std::collections::BTreeMap;
+
+use countersign_statemachine::worker::{Notice, Renewal};
+use countersign_statemachine::{Author, PartitionId};
+
+use crate::driver::Identified;
+
+/// Logs what an operator should know.
+pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<PartitionId, Identified>) {
+    let instance = author.instance.as_str();
+    let name = |id: &PartitionId| {
+        known.get(id).map_or_else(|| format!("partition {}", id.0), |k| k.partition.to_string())
+    };
+    match notice {
+        Notice::Recovered { partition, offset, found_done, again } => tracing::info!(
+            instance,
+            partition = name(partition),
+            offset,
+            found_done,
+            again,
+            "partition taken up"
+        ),
+        Notice::OutsideReset { partition, offset } => tracing::warn!(
+            instance,
+            partition = name(partition),
+            offset,
+            "the committed offset was set by another tool; it is obeyed"
+        ),
+        Notice::Rewound { partition, span } => tracing::warn!(
+            instance,
+            partition = name(partition),
+            offsets = %span,
+            "the committed offset is below confirmed messages; they are handled again"
+        ),
+        Notice::InDoubt { number, message } => tracing::warn!(
+            instance,
+            transaction = number,
+            error = %message,
+            "the reply to a commit was lost; Kafka is asked what became of it"
+        ),
+        Notice::Decided { number, committed } => {
+            tracing::info!(instance, transaction = number, committed, "the doubt is settled");
+        }
+        Notice::Aborted { number, message } => tracing::warn!(
+            instance,
+            transaction = number,
+            error = %message,
+            "transaction aborted; its results are sent again"
+        ),
+        Notice::Retry { partition, offset, attempt, wait_ms, message } => tracing::warn!(
+            instance,
+            partition = name(partition),
+            offset,
+            attempt,
+            wait_ms,
+            error = %message,
+            "message failed and is tried again"
+        ),
+        Notice::Renewing { slot, why } => renewing(instance, *slot, *why),
+    }
+}
+
+fn renewing(instance: &str, slot: u32, why: Renewal) {
+    let why = match why {
+        Renewal::Start => "start",
+        Renewal::Suspicious => "a call was slow, so that a copy of it may arrive late",
+        Renewal::Failed => "a call failed",
+        Renewal::InDoubt => "the transaction is in doubt",
+    };
+    tracing::info!(instance, slot, why, "producer renewed");
+}

@@ -1,0 +1,58 @@
+//! What a worker is told once.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
+/// The worker's settings, checked by the shell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The instance's name with its worker, as in the transactional id.
+    pub instance: String,
+    /// Random per start of the process.
+    pub incarnation: u64,
+    /// How many producers alternate: 1, or 2 for pipelined transactions.
+    pub slots: u32,
+    /// How long a transaction is filled at most.
+    pub commit_interval: Duration,
+    /// How many messages a transaction holds at most.
+    pub transaction_records: u64,
+    /// After this the coordinator may have ended an open transaction by itself.
+    pub transaction_timeout: Duration,
+    /// How many messages one call of `Handle` covers at most.
+    pub handle_records: u64,
+    /// How long a revocation or a shutdown waits for work under way.
+    pub leave_budget: Duration,
+    /// How long a lazy store write waits for another to ride with.
+    pub lazy_write: Duration,
+    /// Where a group starts that has no commit at all.
+    pub start: StartAt,
+    /// What happens when the commits of a known group are gone.
+    pub expired: Expired,
+    /// How failed messages are tried again.
+    pub retry: Backoff,
+    /// How often a message may fail; `None`: without limit.
+    pub attempts: Option<u32>,
+    /// How long transactions pause after one was aborted.
+    pub abort_backoff: Backoff,
+    /// Seeds the jitter.
+    pub seed: u64,
+}
+
+/// Where a group starts that has no commit at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StartAt {
+    /// At the first message that still exists.
+    Earliest,
+    /// At the end: only messages that arrive from now on.
+    Latest,
+}
+
+/// What happens when the commits of a known group are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Expired {
+    /// Stop: going on would do messages again or skip them.
+    Fail,
+    /// Start as a new group would.
+    Restart,
+}

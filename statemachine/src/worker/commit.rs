@@ -1,0 +1,264 @@
+//! From finished to done: the chain of transactions.
+//!
+//! Transactions are decided in the order they were begun. One begins only when the one before it is
+//! acknowledged in whole, so that outputs keep their order; it sends its offsets only when that one
+//! has ended well; and if that one comes to nothing, it comes to nothing too, and both are sent
+//! again in order.
+
+use crate::entry::{End, Entry, Part, PartitionId, TransactionRecord};
+use crate::metadata::Author;
+use crate::state::Reason;
+
+use super::effect::{Effect, Notice};
+use super::partition::{Partition, Tenure};
+use super::transaction::{Slot, Stage, Transaction};
+use super::window::Phase;
+use super::{Time, Worker};
+
+impl Worker {
+    pub(super) fn advance_transactions(&mut self) {
+        self.commit_front();
+        self.fill();
+        self.close();
+        if self.wants_transaction() && self.begin() {
+            self.fill();
+            self.close();
+        }
+    }
+
+    fn commit_front(&mut self) {
+        let Some(front) = self.transactions.front() else { return };
+        if front.stage != Stage::Flushed {
+            return;
+        }
+        let (number, slot) = (front.number, front.slot);
+        let mut sent = Vec::new();
+        for partition in self.partitions.values_mut() {
+            let holds = partition.window.any(|phase| phase == Phase::Sent { number });
+            if holds || partition.wants_commit() {
+                sent.push(partition.send(number, &self.settings));
+            }
+        }
+        if sent.is_empty() {
+            self.abort_from(number, "nothing is left to commit");
+            return;
+        }
+        let offsets = sent.iter().map(|sent| sent.position.clone()).collect();
+        self.effects.push_back(Effect::Commit { slot, number, offsets });
+        if let Some(transaction) = self.transaction(number) {
+            transaction.stage = Stage::Committing;
+            transaction.sent = sent;
+        }
+    }
+
+    /// Whether a partition that is being let go waits for nothing but its commit.
+    fn is_urgent(&self) -> bool {
+        let mut leaving = self
+            .partitions
+            .values()
+            .filter(|p| matches!(p.tenure, Tenure::Leaving { .. }))
+            .peekable();
+        leaving.peek().is_some() && leaving.all(Partition::is_closing)
+    }
+
+    fn wants_transaction(&self) -> bool {
+        if self.partitions.values().any(|p| p.held || p.has_finished()) {
+            return true;
+        }
+        let rested =
+            self.last_begin.is_none_or(|begin| begin + self.settings.commit_interval <= self.now);
+        (rested || self.is_urgent()) && self.partitions.values().any(Partition::wants_commit)
+    }
+
+    fn begin(&mut self) -> bool {
+        let free = self.slots.iter().position(|slot| *slot == Slot::Idle);
+        let in_order = self.transactions.iter().all(|transaction| match transaction.stage {
+            Stage::Flushed | Stage::Committing => true,
+            Stage::Filling
+            | Stage::Flushing
+            | Stage::Aborting
+            | Stage::InDoubt
+            | Stage::Deciding => false,
+        });
+        let Some(slot) = free.and_then(|slot| u32::try_from(slot).ok()) else { return false };
+        if !in_order || self.resume_at > self.now || self.stopped {
+            return false;
+        }
+        self.numbers += 1;
+        self.last_begin = Some(self.now);
+        self.set_slot(slot, Slot::Busy);
+        self.transactions.push_back(Transaction::new(self.numbers, slot, self.now));
+        true
+    }
+
+    fn fill(&mut self) {
+        let Some(back) = self.transactions.back_mut() else { return };
+        if back.stage != Stage::Filling {
+            return;
+        }
+        let most = if self.alone.is_empty() { self.settings.transaction_records } else { 1 };
+        // Each transaction starts with another partition, so that none is starved by the bound.
+        let turn = usize::try_from(back.number).unwrap_or(0) % self.partitions.len().max(1);
+        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        for id in ids.iter().cycle().skip(turn).take(ids.len()) {
+            let left = most.saturating_sub(back.messages);
+            let Some(partition) = self.partitions.get_mut(id) else { continue };
+            if left == 0 {
+                break;
+            }
+            for span in partition.take_finished(back.number, left) {
+                back.messages += span.len();
+                let (slot, number) = (back.slot, back.number);
+                self.effects.push_back(Effect::Send { slot, number, partition: *id, span });
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        let urgent = self.is_urgent();
+        let alone = !self.alone.is_empty();
+        let Some(back) = self.transactions.back_mut() else { return };
+        let full = back.messages >= self.settings.transaction_records || alone;
+        let old = back.began + self.settings.commit_interval <= self.now;
+        // Without messages it was begun for a position alone, and there is nothing to wait for.
+        if back.stage == Stage::Filling && (full || old || urgent || back.messages == 0) {
+            back.stage = Stage::Flushing;
+            self.effects.push_back(Effect::Flush { slot: back.slot });
+        }
+    }
+
+    pub(super) fn transactions_due(&self) -> Option<Time> {
+        let interval = self.settings.commit_interval;
+        let filling = self.transactions.back().filter(|back| back.stage == Stage::Filling);
+        let closed = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Closed { due, .. } => Some(*due),
+            Slot::Opening | Slot::Idle | Slot::Busy => None,
+        });
+        let waiting = self.partitions.values().any(Partition::wants_commit);
+        let rest = self.last_begin.filter(|_| waiting).map(|begin| begin + interval);
+        closed
+            .chain(filling.map(|back| back.began + interval))
+            .chain(rest)
+            .chain([self.resume_at])
+            .filter(|&due| due > self.now)
+            .min()
+    }
+
+    pub(super) fn finish_committed(&mut self, number: u64, end: End) {
+        self.record(number, end);
+        let Some(transaction) = self.remove(number) else { return };
+        if end == End::FoundCommitted {
+            self.notice(Notice::Decided { number, committed: true });
+        }
+        self.counts.committed += 1;
+        self.counts.confirmed += transaction.messages;
+        self.aborts_in_row = 0;
+        let mut moves = Vec::new();
+        for sent in &transaction.sent {
+            let id = sent.position.partition;
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            if partition.epoch != sent.epoch {
+                continue;
+            }
+            moves.extend(partition.committed(number, sent));
+            let offset = partition.position;
+            self.effects.push_back(Effect::Release { partition: id, offset });
+            if self.alone.get(&id).is_some_and(|&until| offset >= until) {
+                self.alone.remove(&id);
+            }
+        }
+        self.note(moves);
+    }
+
+    pub(super) fn finish_aborted(&mut self, number: u64) {
+        self.record(number, End::Aborted);
+        let Some(transaction) = self.remove(number) else { return };
+        if transaction.stage == Stage::Deciding {
+            self.notice(Notice::Decided { number, committed: false });
+        }
+        self.counts.aborted += 1;
+        self.aborts_in_row = self.aborts_in_row.saturating_add(1);
+        let wait = self.settings.abort_backoff.wait(self.aborts_in_row, self.settings.seed);
+        self.resume_at = self.now + wait;
+        let one_try = self.is_revoking();
+        let mut moves = Vec::new();
+        for partition in self.partitions.values_mut() {
+            moves.extend(partition.aborted(number, Reason::Aborted));
+            if one_try && matches!(partition.tenure, Tenure::Leaving { .. }) {
+                partition.tenure = Tenure::Abandoned;
+            }
+        }
+        self.note(moves);
+        if let Some((id, offset, message)) = transaction.blamed {
+            self.blame(id, offset, message);
+        }
+    }
+
+    /// A transaction comes to nothing, and with it those that follow.
+    pub(super) fn abort(&mut self, number: u64, message: String) {
+        if let Some(transaction) = self.transaction(number) {
+            transaction.stage = Stage::Aborting;
+        }
+        self.notice(Notice::Aborted { number, message });
+        self.abort_from(number + 1, "the transaction before it came to nothing");
+    }
+
+    /// Aborts every open transaction from `number` on. One whose end is under way is awaited.
+    pub(super) fn abort_from(&mut self, number: u64, message: &str) {
+        let open = |t: &Transaction| t.number >= number && t.is_open();
+        let aborted: Vec<u64> =
+            self.transactions.iter().filter(|t| open(t)).map(|t| t.number).collect();
+        for number in aborted {
+            let Some(transaction) = self.transaction(number) else { continue };
+            transaction.stage = Stage::Aborting;
+            let slot = transaction.slot;
+            self.effects.push_back(Effect::Abort { slot });
+            self.notice(Notice::Aborted { number, message: message.to_owned() });
+        }
+    }
+
+    pub(super) fn record(&mut self, number: u64, end: End) {
+        let Some(transaction) = self.transactions.iter().find(|t| t.number == number) else {
+            return;
+        };
+        let part = |partition: &Partition| {
+            let (span, messages) = partition.part(number);
+            let sent = transaction.sent.iter().find(|s| s.position.partition == partition.id);
+            let offset = sent.map_or(partition.position, |sent| sent.position.offset);
+            let outputs = transaction
+                .outputs
+                .iter()
+                .find(|(id, _)| *id == partition.id)
+                .map_or(0, |(_, outputs)| *outputs);
+            (span.is_some() || sent.is_some()).then_some(Part {
+                partition: partition.id,
+                span,
+                messages,
+                outputs,
+                offset,
+            })
+        };
+        let open = self.now.saturating_sub(transaction.began);
+        let record = TransactionRecord {
+            author: Author {
+                instance: self.settings.instance.clone(),
+                incarnation: self.settings.incarnation,
+                number,
+            },
+            slot: transaction.slot,
+            end,
+            open_us: u64::try_from(open.as_micros()).unwrap_or(u64::MAX),
+            parts: self.partitions.values().filter_map(part).collect(),
+        };
+        self.journal.note([Entry::Transaction(record)], self.now);
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Transaction> {
+        let index = self.transactions.iter().position(|t| t.number == number)?;
+        self.transactions.remove(index)
+    }
+
+    pub(super) fn transaction(&mut self, number: u64) -> Option<&mut Transaction> {
+        self.transactions.iter_mut().find(|transaction| transaction.number == number)
+    }
+}

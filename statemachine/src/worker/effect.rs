@@ -1,0 +1,312 @@
+//! What the worker asks of the shell.
+
+use thiserror::Error;
+
+use crate::entry::{Entry, PartitionId};
+use crate::span::Span;
+
+use super::input::Call;
+
+/// Something to be done outside. Effects are to be started in the order they are given.
+#[derive(Debug, Clone, PartialEq)]
+#[must_use = "an effect that is not performed stalls the worker"]
+pub enum Effect {
+    /// Find out what Kafka and the store know of a partition; answered by `Input::Recovered`.
+    ///
+    /// All producer slots are open by then, so that no transaction of a former self is undecided.
+    Recover {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership that begins.
+        epoch: u64,
+    },
+    /// End the group's assignment: fetching starts at these offsets.
+    Assign(Vec<Start>),
+    /// End the group's revocation.
+    Unassign(Vec<PartitionId>),
+    /// Leave the group; what is still owned is then revoked.
+    Leave,
+    /// Write to the store and flush; answered by `Input::Stored`.
+    Write {
+        /// The write's number.
+        write: u64,
+        /// What to write, in order.
+        entries: Vec<Entry>,
+    },
+    /// Run the handler for each message of the span, in order; answered by `Finished` for one
+    /// prefix after another, and by `Failed` or `Yielded` where it ends early.
+    Handle {
+        /// Which partition.
+        partition: PartitionId,
+        /// Its ownership.
+        epoch: u64,
+        /// Which messages.
+        span: Span,
+        /// How often the first of them failed before.
+        attempt: u32,
+    },
+    /// Stop handlers after the message they are at; answered by `Yielded` unless they end first.
+    Interrupt {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Forget a partition: handlers, messages, results.
+    Forget {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// The messages below `offset` are done: their results may be dropped.
+    Release {
+        /// Which partition.
+        partition: PartitionId,
+        /// The position.
+        offset: u64,
+    },
+    /// Create the slot's producer anew and register its transactional id.
+    Open {
+        /// Which slot.
+        slot: u32,
+        /// What makes it necessary.
+        why: Renewal,
+    },
+    /// Send the outputs of the span's messages, beginning the transaction if none is open.
+    Send {
+        /// Which slot.
+        slot: u32,
+        /// The transaction's number.
+        number: u64,
+        /// Which partition.
+        partition: PartitionId,
+        /// Which messages.
+        span: Span,
+    },
+    /// Wait until everything sent is acknowledged; answered by `Flushed`.
+    Flush {
+        /// Which slot.
+        slot: u32,
+    },
+    /// Send the offsets and commit; answered by `Committed`.
+    Commit {
+        /// Which slot.
+        slot: u32,
+        /// The transaction's number.
+        number: u64,
+        /// What to commit.
+        offsets: Vec<Position>,
+    },
+    /// Abort; answered by `Aborted`.
+    Abort {
+        /// Which slot.
+        slot: u32,
+    },
+    /// Read the stable commits of partitions; answered by `Input::Commits`.
+    ReadCommits {
+        /// The transaction that is in doubt.
+        number: u64,
+        /// Which partitions.
+        partitions: Vec<PartitionId>,
+    },
+    /// Something an operator should know.
+    Notice(Notice),
+    /// The end: nothing more will be asked.
+    Stop(Result<(), StopReason>),
+}
+
+/// Where reading a partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// The next offset to read.
+    pub offset: u64,
+}
+
+/// An offset to be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// The next offset to consume.
+    pub offset: u64,
+    /// The encoded [`CommitMetadata`](crate::CommitMetadata).
+    pub metadata: Vec<u8>,
+}
+
+/// Why a producer is created anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Renewal {
+    /// The worker starts.
+    Start,
+    /// A call took so long that a copy of its request may arrive late (`delayed-endtxn.md`).
+    Suspicious,
+    /// A call failed in a way that this producer does not survive.
+    Failed,
+    /// It is not known whether the transaction was committed.
+    InDoubt,
+}
+
+/// Something an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A partition is given to this worker, and this is where it starts.
+    Recovered {
+        /// Which partition.
+        partition: PartitionId,
+        /// The next offset to be read.
+        offset: u64,
+        /// Messages that an earlier process left unfinished and Kafka shows as done.
+        found_done: u64,
+        /// Messages that an earlier process left unfinished and that are handled again.
+        again: u64,
+    },
+    /// The committed offset was set by another tool.
+    OutsideReset {
+        /// Which partition.
+        partition: PartitionId,
+        /// The committed offset.
+        offset: u64,
+    },
+    /// The committed offset is below messages that were confirmed: they are handled again.
+    Rewound {
+        /// Which partition.
+        partition: PartitionId,
+        /// From where on.
+        span: Span,
+    },
+    /// The reply to a commit was lost.
+    InDoubt {
+        /// The transaction's number.
+        number: u64,
+        /// The error.
+        message: String,
+    },
+    /// A transaction in doubt was decided.
+    Decided {
+        /// The transaction's number.
+        number: u64,
+        /// Whether it was committed.
+        committed: bool,
+    },
+    /// A transaction was aborted.
+    Aborted {
+        /// The transaction's number.
+        number: u64,
+        /// The error.
+        message: String,
+    },
+    /// A message failed and is tried again.
+    Retry {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which message.
+        offset: u64,
+        /// How often it has failed.
+        attempt: u32,
+        /// When it is tried again, in milliseconds from now.
+        wait_ms: u64,
+        /// The error.
+        message: String,
+    },
+    /// A producer is created anew.
+    Renewing {
+        /// Which slot.
+        slot: u32,
+        /// Why.
+        why: Renewal,
+    },
+}
+
+/// Why a worker stopped by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StopReason {
+    /// Another process took the transactional id.
+    #[error("slot {slot} was fenced by another owner of its transactional id: {message}")]
+    Fenced {
+        /// Which slot.
+        slot: u32,
+        /// The error.
+        message: String,
+    },
+    /// Kafka refuses for good.
+    #[error("{call:?} was refused for good: {message}")]
+    Refused {
+        /// Which call.
+        call: Call,
+        /// The error.
+        message: String,
+    },
+    /// A message failed in a way that policy does not allow to pass over.
+    #[error(
+        "the message at offset {offset} stops the processor after {attempts} attempts: {message}"
+    )]
+    Message {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which message.
+        offset: u64,
+        /// How often it has failed.
+        attempts: u32,
+        /// The error.
+        message: String,
+    },
+    /// The committed offset cannot be worked with.
+    #[error("{source}")]
+    Position {
+        /// Which partition.
+        partition: PartitionId,
+        /// What is wrong with it.
+        source: PositionError,
+    },
+    /// The store cannot be written.
+    #[error("the store failed: {0}")]
+    Store(String),
+    /// What Kafka shows contradicts the protocol.
+    #[error("the commits of transaction {number} contradict each other: partly committed")]
+    Torn {
+        /// The transaction's number.
+        number: u64,
+    },
+}
+
+/// Why the committed offset of a partition cannot be worked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PositionError {
+    /// The group had commits, and has none any more.
+    #[error(
+        "the group has no committed offset though the store knows it: it expired or was deleted; \
+         set one with kafka-consumer-groups --reset-offsets, or allow the start policy to decide"
+    )]
+    Expired,
+    /// The topic was deleted and created again.
+    #[error("the committed offset {offset} belongs to a deleted topic of the same name")]
+    OtherTopic {
+        /// The committed offset.
+        offset: u64,
+    },
+    /// The committed offset lies beyond the log.
+    #[error("the committed offset {offset} lies beyond the end {end} of the log")]
+    BeyondEnd {
+        /// The committed offset.
+        offset: u64,
+        /// The last stable offset.
+        end: u64,
+    },
+    /// The messages after the committed offset are no longer in the log.
+    #[error(
+        "{lost} messages from the committed offset {offset} on were deleted before they were read"
+    )]
+    BelowStart {
+        /// The committed offset.
+        offset: u64,
+        /// How many offsets are gone.
+        lost: u64,
+    },
+    /// The commit's metadata cannot be read.
+    #[error("the metadata of the committed offset {offset} cannot be read: {source}")]
+    Metadata {
+        /// The committed offset.
+        offset: u64,
+        /// Why.
+        source: crate::MetadataError,
+    },
+}

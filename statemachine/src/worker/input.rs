@@ -1,0 +1,198 @@
+//! What the shell tells the worker.
+
+use crate::Disposition;
+use crate::entry::PartitionId;
+use crate::runs::Run;
+use crate::span::Span;
+use crate::state::Reason;
+
+/// Something that happened outside.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The group gives these partitions; answered by [`Effect::Recover`] for each and one
+    /// [`Effect::Assign`].
+    ///
+    /// [`Effect::Recover`]: super::Effect::Recover
+    /// [`Effect::Assign`]: super::Effect::Assign
+    Assigned(Vec<PartitionId>),
+    /// What Kafka and the store know of a partition; answers `Recover`.
+    Recovered(PartitionId, u64, Box<Found>),
+    /// The group takes these partitions back; answered by one `Unassign`.
+    Revoked(Vec<PartitionId>),
+    /// These partitions may have another owner already; answered by one `Unassign`.
+    Lost(Vec<PartitionId>),
+    /// Messages were read: dense spans in rising order.
+    Received {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which they were polled.
+        epoch: u64,
+        /// Which offsets.
+        spans: Vec<Span>,
+    },
+    /// Reading reached the end of what is stable.
+    AtEnd {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which it was polled.
+        epoch: u64,
+        /// The next offset to be read.
+        offset: u64,
+    },
+    /// A store write is flushed.
+    Stored {
+        /// The write's number.
+        write: u64,
+    },
+    /// Handlers ended well for a prefix of what is running.
+    Finished {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which they ran.
+        epoch: u64,
+        /// Which messages.
+        span: Span,
+    },
+    /// A handler failed; nothing after it in its span was started.
+    Failed {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which it ran.
+        epoch: u64,
+        /// Which message.
+        offset: u64,
+        /// What went wrong.
+        failure: Failure,
+    },
+    /// Handlers were interrupted before this offset; nothing from it on was started.
+    Yielded {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which they ran.
+        epoch: u64,
+    },
+    /// Something happened on a producer slot.
+    Slot(u32, SlotEvent),
+    /// The stable commits of partitions; answers `ReadCommits`.
+    Commits {
+        /// The transaction that is in doubt.
+        number: u64,
+        /// What is committed, for each partition asked for.
+        commits: Vec<(PartitionId, Option<Commit>)>,
+    },
+    /// Finish what runs, commit, release, leave.
+    Drain,
+    /// The store cannot be written.
+    StoreFailed(String),
+    /// Nothing but time passed.
+    Tick,
+}
+
+/// What happened on a producer slot.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SlotEvent {
+    /// The transactional id is registered: older producers are fenced and their transaction ended.
+    Opened,
+    /// All records of the open transaction are acknowledged.
+    Flushed {
+        /// How many outputs each partition had.
+        outputs: Vec<(PartitionId, u64)>,
+    },
+    /// The transaction is committed.
+    Committed {
+        /// A late copy of a request may still be under way; see the duration rule.
+        suspicious: bool,
+    },
+    /// The transaction is aborted.
+    Aborted {
+        /// A late copy of a request may still be under way; see the duration rule.
+        suspicious: bool,
+    },
+    /// A call failed for good: it was repeated as long as it may be.
+    Failed {
+        /// Which call.
+        call: Call,
+        /// What the error leaves to do.
+        disposition: Disposition,
+        /// The message whose output was refused, where that is known.
+        blame: Option<(PartitionId, u64)>,
+        /// The error, for people.
+        message: String,
+    },
+}
+
+/// The calls of a transactional producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// Creating the producer and `init_transactions`.
+    Open,
+    /// `begin_transaction`, and handing records over.
+    Send,
+    /// Waiting for delivery reports.
+    Flush,
+    /// `send_offsets_to_transaction`.
+    SendOffsets,
+    /// `commit_transaction`.
+    Commit,
+    /// `abort_transaction`.
+    Abort,
+}
+
+/// How a message failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What it counts as.
+    pub reason: Reason,
+    /// Whether trying again can help.
+    pub class: FailureClass,
+    /// The error, for people.
+    pub message: String,
+}
+
+/// Whether trying a failed message again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureClass {
+    /// It can.
+    Retryable,
+    /// It cannot.
+    Permanent,
+    /// The processor itself cannot go on.
+    Fatal,
+}
+
+/// What is known of a partition that was just given to this worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The stable commit.
+    pub commit: Option<Commit>,
+    /// Whether another partition of the topic has a commit.
+    pub siblings: bool,
+    /// Whether the store has a record of this partition.
+    pub known: bool,
+    /// The first offset in the log.
+    pub log_start: u64,
+    /// The last stable offset.
+    pub log_end: u64,
+    /// The topic's id.
+    pub topic_id: [u8; 16],
+    /// The store's record of it.
+    pub runs: Vec<Run>,
+}
+
+/// A committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The next offset to consume.
+    pub offset: u64,
+    /// Its metadata.
+    pub label: Label,
+}
+
+/// The metadata of a committed offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// Empty or written by another tool: the offset was set from outside.
+    Foreign(String),
+    /// Written by a Countersign.
+    Ours(Vec<u8>),
+}

@@ -1,0 +1,247 @@
+//! One worker: the partitions it owns and the transactions it makes.
+//!
+//! A sans-I/O object. [`Worker::handle`] takes what happened, [`Worker::poll_effect`] gives what to
+//! do about it (call it until it gives `None` after every `handle`), and [`Worker::poll_timeout`]
+//! says when to call `handle(Input::Tick, ..)` if nothing else happens before. Time is an argument;
+//! it must not go back.
+//!
+//! ```text
+//!  received -> admitted -> (flushed) -> handled -> finished -> sent in a transaction -> done
+//!              `Write`      `Stored`    `Handle`   `Finished`  `Send` `Flush` `Commit`
+//! ```
+//!
+//! The files: [`window`] knows how far each unfinished message is, [`partition`] what a partition
+//! commits, [`transaction`] what a failed call leaves to do, [`recovery`] what a new owner makes of
+//! a partition. The worker joins them: `assignment` (who owns what), `handling` (from received to
+//! finished), `commit` (from finished to done), `slots` (what the producers report).
+
+mod assignment;
+mod commit;
+mod effect;
+mod handling;
+mod input;
+mod journal;
+mod partition;
+mod recovery;
+mod slots;
+mod transaction;
+mod window;
+
+pub use effect::{Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
+pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, SlotEvent};
+pub use transaction::is_suspicious;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::entry::{Entry, Moved, PartitionId};
+use crate::settings::Settings;
+
+use assignment::{Drain, Rebalance};
+use journal::Journal;
+use partition::{Partition, Tenure};
+use transaction::{Slot, Transaction};
+
+/// Time since an arbitrary start, on a clock that never goes back.
+pub type Time = Duration;
+
+/// What a worker has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages that are done.
+    pub confirmed: u64,
+    /// Transactions that were committed.
+    pub committed: u64,
+    /// Transactions that were aborted.
+    pub aborted: u64,
+    /// Commits whose reply was lost.
+    pub in_doubt: u64,
+    /// Producers that were created anew after the start.
+    pub renewed: u64,
+    /// Failures of messages.
+    pub failures: u64,
+    /// Messages that are known and not done.
+    pub unfinished: u64,
+}
+
+/// One worker. See the module.
+#[derive(Debug)]
+pub struct Worker {
+    settings: Settings,
+    now: Time,
+    partitions: BTreeMap<PartitionId, Partition>,
+    rebalance: Option<Rebalance>,
+    drain: Drain,
+    epochs: u64,
+    slots: Vec<Slot>,
+    transactions: VecDeque<Transaction>,
+    numbers: u64,
+    last_begin: Option<Time>,
+    aborts_in_row: u32,
+    resume_at: Time,
+    alone: BTreeMap<PartitionId, u64>,
+    journal: Journal,
+    effects: VecDeque<Effect>,
+    counts: Counts,
+    stopped: bool,
+}
+
+impl Worker {
+    /// Starts a worker: the first effects open its producer slots.
+    ///
+    /// # Panics
+    /// `settings.slots` is zero.
+    pub fn new(settings: Settings, now: Time) -> Self {
+        assert!(settings.slots > 0, "a worker needs a producer slot");
+        let mut worker = Self {
+            now,
+            partitions: BTreeMap::new(),
+            rebalance: None,
+            drain: Drain::No,
+            epochs: 0,
+            slots: Vec::new(),
+            transactions: VecDeque::new(),
+            numbers: 0,
+            last_begin: None,
+            aborts_in_row: 0,
+            resume_at: now,
+            alone: BTreeMap::new(),
+            journal: Journal::default(),
+            effects: VecDeque::new(),
+            counts: Counts::default(),
+            stopped: false,
+            settings,
+        };
+        for slot in 0..worker.settings.slots {
+            worker.slots.push(Slot::Opening);
+            worker.effects.push_back(Effect::Open { slot, why: Renewal::Start });
+        }
+        worker
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input, now: Time) {
+        self.now = self.now.max(now);
+        if self.stopped {
+            return;
+        }
+        match input {
+            Input::Assigned(ids) => self.on_assigned(&ids),
+            Input::Recovered(id, epoch, found) => self.on_recovered(id, epoch, &found),
+            Input::Revoked(ids) => self.on_revoked(ids),
+            Input::Lost(ids) => self.on_lost(ids),
+            Input::Received { partition, epoch, spans } => {
+                self.on_received(partition, epoch, &spans);
+            }
+            Input::AtEnd { partition, epoch, offset } => {
+                if let Some(partition) = self.owned(partition, epoch) {
+                    partition.at_end(offset);
+                }
+            }
+            Input::Stored { write } => self.on_stored(write),
+            Input::Finished { partition, epoch, span } => {
+                self.on_finished(partition, epoch, span);
+            }
+            Input::Failed { partition, epoch, offset, failure } => {
+                self.on_failed(partition, epoch, offset, failure);
+            }
+            Input::Yielded { partition, epoch } => self.on_yielded(partition, epoch),
+            Input::Slot(slot, event) => self.on_slot(slot, event),
+            Input::Commits { number, commits } => self.on_commits(number, &commits),
+            Input::Drain => self.on_drain(),
+            Input::StoreFailed(message) => self.stop(Err(StopReason::Store(message))),
+            Input::Tick => {}
+        }
+        self.advance();
+    }
+
+    /// Whatever has become possible, in the order of the data's path.
+    fn advance(&mut self) {
+        self.advance_slots();
+        self.advance_rebalance();
+        self.advance_handling();
+        self.advance_transactions();
+        self.advance_rebalance();
+        self.advance_journal();
+    }
+
+    /// What to do next, in order; `None` once there is nothing for now.
+    #[must_use = "an effect that is not performed stalls the worker"]
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call `handle(Input::Tick, ..)` if nothing else happens before.
+    #[must_use = "a timer that is not set stalls the worker"]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        if self.stopped {
+            return None;
+        }
+        let timers = [
+            self.handling_due(),
+            self.transactions_due(),
+            self.rebalance_due(),
+            self.journal.due(self.settings.lazy_write),
+        ];
+        timers.into_iter().flatten().filter(|&due| due > self.now).min()
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        let unfinished = self.partitions.values().map(|p| p.window.messages()).sum();
+        Counts { unfinished, ..self.counts }
+    }
+
+    /// The partitions that are owned, with their committed offsets.
+    pub fn positions(&self) -> impl Iterator<Item = (PartitionId, u64)> + '_ {
+        self.partitions.values().map(|partition| (partition.id, partition.position))
+    }
+
+    /// Whether nothing is being handled or committed.
+    pub fn is_idle(&self) -> bool {
+        self.transactions.is_empty() && self.partitions.values().all(|p| p.window.messages() == 0)
+    }
+
+    fn owned(&mut self, id: PartitionId, epoch: u64) -> Option<&mut Partition> {
+        self.partitions
+            .get_mut(&id)
+            .filter(|partition| partition.epoch == epoch && partition.tenure != Tenure::Recovering)
+    }
+
+    fn stop(&mut self, result: Result<(), StopReason>) {
+        if !self.stopped {
+            self.stopped = true;
+            self.write_journal();
+            self.effects.push_back(Effect::Stop(result));
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.effects.push_back(Effect::Notice(notice));
+    }
+
+    /// Notes moves that ride with the next write.
+    fn note(&mut self, moves: impl IntoIterator<Item = Moved>) {
+        self.journal.note(moves.into_iter().map(Entry::Moved), self.now);
+    }
+
+    fn on_stored(&mut self, write: u64) {
+        self.journal.on_stored(write);
+        for partition in self.partitions.values_mut() {
+            partition.stored(write);
+        }
+    }
+
+    fn advance_journal(&mut self) {
+        if let Some((write, entries)) = self.journal.poll(self.now, self.settings.lazy_write) {
+            self.effects.push_back(Effect::Write { write, entries });
+        }
+    }
+
+    /// Writes what is noted at once, ahead of the effects that follow.
+    fn write_journal(&mut self) {
+        if let Some((write, entries)) = self.journal.take() {
+            self.effects.push_back(Effect::Write { write, entries });
+        }
+    }
+}

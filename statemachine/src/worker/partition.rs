@@ -1,0 +1,364 @@
+//! One owned partition: its window, its position and how it is let go.
+//!
+//! Monotonic while it is owned: `position` and `received`. `epoch` is fixed; what carries another
+//! epoch belongs to another ownership and is dropped.
+
+use std::collections::BTreeMap;
+
+use crate::entry::{Moved, Note, PartitionId};
+use crate::metadata::{Author, CommitMetadata};
+use crate::settings::Settings;
+use crate::span::Span;
+use crate::state::{Outcome, Reason};
+use crate::transition::Event;
+
+use super::Time;
+use super::effect::Position;
+use super::recovery::Recovery;
+use super::window::{Phase, Window};
+
+/// How the partition is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tenure {
+    /// Given, and not yet known well enough to start.
+    Recovering,
+    /// Messages are handled.
+    Owned,
+    /// No new message is handled; what is finished is committed until the deadline.
+    Leaving { deadline: Time },
+    /// Nothing more is committed: another owner may be at work, or the budget is used up.
+    Abandoned,
+}
+
+/// A failed message that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Retry {
+    pub(crate) offset: u64,
+    pub(crate) due: Time,
+}
+
+/// What a transaction sent for a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) position: Position,
+    /// The ownership under which it was sent.
+    pub(crate) epoch: u64,
+    /// Whether it lets the partition go in good order.
+    pub(crate) released: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: PartitionId,
+    pub(crate) epoch: u64,
+    pub(crate) tenure: Tenure,
+    pub(crate) window: Window,
+    /// The committed offset.
+    pub(crate) position: u64,
+    /// The next offset to be read.
+    pub(crate) received: u64,
+    /// The failed message that holds the partition up.
+    pub(crate) retry: Option<Retry>,
+    attempts: BTreeMap<u64, u32>,
+    topic_id: [u8; 16],
+    prev: Option<Author>,
+    /// Whether the commit says that the partition was let go in good order.
+    released: bool,
+    /// Whether the commit must be written although no message is done: the start position of a new
+    /// group, or changed attempts.
+    unsaved: bool,
+    /// Whether handlers wait for the first commit.
+    pub(crate) held: bool,
+}
+
+impl Partition {
+    pub(crate) fn new(id: PartitionId, epoch: u64) -> Self {
+        Self {
+            id,
+            epoch,
+            tenure: Tenure::Recovering,
+            window: Window::default(),
+            position: 0,
+            received: 0,
+            retry: None,
+            attempts: BTreeMap::new(),
+            topic_id: [0; 16],
+            prev: None,
+            released: false,
+            unsaved: false,
+            held: false,
+        }
+    }
+
+    /// Takes up what recovery found.
+    pub(crate) fn begin(&mut self, recovery: &Recovery, topic_id: [u8; 16]) {
+        self.tenure = Tenure::Owned;
+        self.position = recovery.position;
+        self.received = recovery.position;
+        self.attempts.clone_from(&recovery.attempts);
+        self.prev.clone_from(&recovery.prev);
+        self.released = recovery.released;
+        self.topic_id = topic_id;
+        self.unsaved = recovery.fresh;
+        self.held = recovery.fresh;
+        for span in &recovery.completed {
+            self.window.set(*span, Phase::Done);
+        }
+    }
+
+    /// Takes in messages that were read; gives those that are new.
+    pub(crate) fn admit(&mut self, spans: &[Span], write: u64) -> Vec<Span> {
+        let mut fresh = Vec::with_capacity(spans.len());
+        for span in spans {
+            let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
+            let done = self.window.spans(|phase| phase == Phase::Done);
+            fresh.extend(without(unseen, &done));
+            self.received = span.end;
+        }
+        for span in &fresh {
+            self.window.set(*span, Phase::Admitting { write });
+        }
+        fresh
+    }
+
+    /// The reader is at the end of what is stable.
+    pub(crate) fn at_end(&mut self, offset: u64) {
+        self.received = self.received.max(offset);
+    }
+
+    /// The messages to be handled next, in `order = partition`: the first that are not finished, if
+    /// they are ready and nothing runs.
+    pub(crate) fn next_ready(&self, limit: u64) -> Option<Span> {
+        if self.tenure != Tenure::Owned || self.held {
+            return None;
+        }
+        for piece in self.window.iter() {
+            match piece.phase {
+                Phase::Finished | Phase::Sent { .. } | Phase::Done => {}
+                Phase::Ready => {
+                    let end = piece.span.end.min(piece.span.first.saturating_add(limit));
+                    return Span::new(piece.span.first, end);
+                }
+                Phase::Admitting { .. } | Phase::Running | Phase::Waiting => return None,
+            }
+        }
+        None
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.window.any(|phase| phase == Phase::Running)
+    }
+
+    pub(crate) fn attempt(&self, offset: u64) -> u32 {
+        self.attempts.get(&offset).copied().unwrap_or(0)
+    }
+
+    /// Counts a failure; gives how often the message has failed now.
+    pub(crate) fn count_attempt(&mut self, offset: u64, reason: Reason) -> u32 {
+        let attempt = self.attempts.entry(offset).or_default();
+        *attempt = attempt.saturating_add(u32::from(reason.is_own()));
+        self.unsaved = true;
+        *attempt
+    }
+
+    /// Up to `limit` finished messages that nothing unfinished precedes.
+    pub(crate) fn take_finished(&mut self, number: u64, limit: u64) -> Vec<Span> {
+        if self.tenure == Tenure::Abandoned {
+            return Vec::new();
+        }
+        let mut left = limit;
+        let mut taken = Vec::new();
+        for piece in self.window.iter() {
+            match piece.phase {
+                Phase::Sent { .. } | Phase::Done => {}
+                Phase::Finished => {
+                    let end = piece.span.end.min(piece.span.first.saturating_add(left));
+                    let Some(part) = Span::new(piece.span.first, end) else { break };
+                    left -= part.len();
+                    taken.push(part);
+                }
+                // An output may not overtake that of an earlier message.
+                Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Waiting => break,
+            }
+        }
+        for span in &taken {
+            self.window.set(*span, Phase::Sent { number });
+        }
+        taken
+    }
+
+    /// Whether a message could be sent.
+    pub(crate) fn has_finished(&self) -> bool {
+        let first = self
+            .window
+            .iter()
+            .find(|piece| !matches!(piece.phase, Phase::Sent { .. } | Phase::Done));
+        self.tenure != Tenure::Abandoned
+            && first.is_some_and(|piece| piece.phase == Phase::Finished)
+    }
+
+    /// Whether a commit would say something new though no message is waiting for one.
+    pub(crate) fn wants_commit(&self) -> bool {
+        match self.tenure {
+            Tenure::Recovering | Tenure::Abandoned => false,
+            Tenure::Owned => self.unsaved || self.has_moved_on(),
+            Tenure::Leaving { .. } => self.unsaved || !self.released || self.has_moved_on(),
+        }
+    }
+
+    /// Whether reading has passed offsets without a message, and nothing else moves the position.
+    fn has_moved_on(&self) -> bool {
+        self.received > self.position && !self.window.any(|phase| phase != Phase::Done)
+    }
+
+    /// Whether the partition is about to be let go and only commits are left to do.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.tenure, Tenure::Leaving { .. }) && !self.is_running()
+    }
+
+    /// The offset to commit once transactions up to `number` are committed.
+    pub(crate) fn committable(&self, number: u64) -> u64 {
+        self.window.lowest_unfinished(number).unwrap_or(self.received)
+    }
+
+    /// What transaction `number` commits for this partition.
+    pub(crate) fn send(&mut self, number: u64, settings: &Settings) -> Sent {
+        self.unsaved = false;
+        let offset = self.committable(number);
+        let completed = self.window.completed(offset, number);
+        let open = |at: &u64| *at >= offset && !completed.iter().any(|span| span.contains(*at));
+        let attempts =
+            self.attempts.iter().filter(|(at, _)| open(at)).map(|(&at, &n)| (at, n)).collect();
+        let released = matches!(self.tenure, Tenure::Leaving { .. })
+            && !self.window.any(|phase| phase == Phase::Finished);
+        let metadata = CommitMetadata {
+            author: Author {
+                instance: settings.instance.clone(),
+                incarnation: settings.incarnation,
+                number,
+            },
+            prev: self.prev.clone(),
+            topic_id: self.topic_id,
+            completed,
+            attempts,
+            released,
+            takeovers: 0,
+            trial: None,
+        };
+        let metadata = metadata.encode(offset);
+        let position = Position { partition: self.id, offset, metadata };
+        Sent { position, epoch: self.epoch, released }
+    }
+
+    /// Transaction `number` committed `sent` for this partition: its messages are done.
+    pub(crate) fn committed(&mut self, number: u64, sent: &Sent) -> Vec<Moved> {
+        let (from, offset) = (self.position, sent.position.offset);
+        let mut widened = self.window.widened(number, self.received);
+        match widened.first_mut() {
+            // The gap between the old position and the first message belongs to the record.
+            Some((span, _))
+                if self.window.iter().next().is_some_and(|p| p.span.first == span.first) =>
+            {
+                span.first = span.first.min(from);
+            }
+            Some(_) => {}
+            None => widened.extend(Span::new(from, offset).map(|span| (span, 0))),
+        }
+        self.window.change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Done));
+        self.position = offset;
+        self.window.forget_below(self.position);
+        self.attempts = self.attempts.split_off(&self.position);
+        self.released = sent.released;
+        self.held = false;
+        let moved = |(span, _)| Moved {
+            partition: self.id,
+            span,
+            event: Event::Committed(Outcome::Processed),
+            note: Note::Transaction(number),
+        };
+        widened.into_iter().map(moved).collect()
+    }
+
+    /// From the first to the last message of transaction `number`, and how many there are.
+    pub(crate) fn part(&self, number: u64) -> (Option<Span>, u64) {
+        let spans = self.window.spans(|phase| phase == Phase::Sent { number });
+        let messages = spans.iter().map(|span| span.len()).sum();
+        let bounds = spans.first().zip(spans.last());
+        (bounds.map(|(first, last)| Span { first: first.first, end: last.end }), messages)
+    }
+
+    /// Transaction `number` came to nothing: its results are at hand again.
+    pub(crate) fn aborted(&mut self, number: u64, reason: Reason) -> Vec<Moved> {
+        let spans = self
+            .window
+            .change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Finished));
+        self.unsaved = true;
+        let again = [Event::RolledBack(reason), Event::Again, Event::Start];
+        let moved = |span| {
+            again.map(|event| Moved {
+                partition: self.id,
+                span,
+                event,
+                note: Note::Transaction(number),
+            })
+        };
+        spans.into_iter().flat_map(moved).collect()
+    }
+
+    /// The reply to the commit of transaction `number` was lost.
+    pub(crate) fn in_doubt(&self, number: u64) -> Vec<Moved> {
+        let moved = |span| Moved {
+            partition: self.id,
+            span,
+            event: Event::ReplyLost,
+            note: Note::Transaction(number),
+        };
+        self.window.spans(|phase| phase == Phase::Sent { number }).into_iter().map(moved).collect()
+    }
+
+    /// What the store is told when the partition is let go: everything not done is rolled back, but
+    /// for what failed (it already is) and what is in doubt (`undecided` transactions).
+    pub(crate) fn let_go(&self, undecided: &[u64]) -> Vec<Moved> {
+        let dropped = self.window.spans(|phase| match phase {
+            Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
+            Phase::Sent { number } => !undecided.contains(&number),
+            Phase::Waiting | Phase::Done => false,
+        });
+        let moved = |span| Moved {
+            partition: self.id,
+            span,
+            event: Event::RolledBack(Reason::Revoked),
+            note: Note::None,
+        };
+        dropped.into_iter().map(moved).collect()
+    }
+
+    /// Whether nothing keeps the partition from being let go.
+    pub(crate) fn is_settled(&self, undecided: &[u64]) -> bool {
+        let busy = self
+            .window
+            .any(|phase| matches!(phase, Phase::Sent { number } if !undecided.contains(&number)));
+        match self.tenure {
+            Tenure::Owned => false,
+            Tenure::Recovering => true,
+            Tenure::Abandoned => !busy,
+            Tenure::Leaving { .. } => {
+                !busy && !self.is_running() && !self.has_finished() && !self.wants_commit()
+            }
+        }
+    }
+}
+
+/// The parts of a span that lie in none of the others, which are in order.
+fn without(span: Span, others: &[Span]) -> Vec<Span> {
+    let mut parts = Vec::new();
+    let mut from = span.first;
+    for other in others {
+        if let Some(hit) = other.intersect(span) {
+            parts.extend(Span::new(from, hit.first));
+            from = hit.end;
+        }
+    }
+    parts.extend(Span::new(from, span.end));
+    parts
+}

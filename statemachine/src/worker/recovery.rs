@@ -1,0 +1,240 @@
+//! What to make of a partition that was just given to this worker.
+//!
+//! Kafka is the truth, the store is the record: the committed offset and the completed runs in its
+//! metadata say what is done (the set D), and the store's runs are brought in line with them.
+
+use std::collections::BTreeMap;
+
+use crate::entry::{Moved, Note, PartitionId};
+use crate::metadata::{Author, CommitMetadata};
+use crate::runs::Run;
+use crate::settings::{Expired, Settings, StartAt};
+use crate::span::Span;
+use crate::state::{Outcome, Reason, State};
+use crate::transition::Event;
+
+use super::effect::{Notice, PositionError};
+use super::input::{Commit, Found, Label};
+
+/// How a partition is taken up.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Recovery {
+    /// The committed offset, or where the group starts.
+    pub(crate) position: u64,
+    /// Whether the position must be committed before the first handler.
+    pub(crate) fresh: bool,
+    /// Done messages above the position.
+    pub(crate) completed: Vec<Span>,
+    /// How often messages that are not done have failed.
+    pub(crate) attempts: BTreeMap<u64, u32>,
+    /// Who wrote the commit.
+    pub(crate) prev: Option<Author>,
+    /// Whether the last owner let the partition go in good order.
+    pub(crate) released: bool,
+    /// What brings the store in line.
+    pub(crate) moves: Vec<Moved>,
+    /// What an operator should know.
+    pub(crate) notices: Vec<Notice>,
+}
+
+/// Decides how a partition is taken up.
+///
+/// # Errors
+/// See [`PositionError`]; nothing may be handled then.
+pub(crate) fn recover(
+    partition: PartitionId,
+    found: &Found,
+    settings: &Settings,
+) -> Result<Recovery, PositionError> {
+    let mut recovery = match &found.commit {
+        None => first_start(found, settings)?,
+        Some(commit) => from_commit(partition, commit, found)?,
+    };
+    let truth = Truth { partition, settings, done: done(&recovery), author: recovery.prev.clone() };
+    let mut tally = Tally::default();
+    for run in &found.runs {
+        truth.settle(run, &mut recovery, &mut tally);
+    }
+    recovery.notices.push(Notice::Recovered {
+        partition,
+        offset: recovery.position,
+        found_done: tally.found_done,
+        again: tally.again,
+    });
+    Ok(recovery)
+}
+
+fn first_start(found: &Found, settings: &Settings) -> Result<Recovery, PositionError> {
+    let earliest = match (found.siblings, found.known, settings.expired) {
+        // A new partition of a topic that the group reads: nothing of it may be skipped.
+        (true, _, _) => true,
+        (false, true, Expired::Fail) => return Err(PositionError::Expired),
+        (false, true, Expired::Restart) | (false, false, Expired::Fail | Expired::Restart) => {
+            settings.start == StartAt::Earliest
+        }
+    };
+    Ok(Recovery {
+        position: if earliest { found.log_start } else { found.log_end },
+        fresh: true,
+        completed: Vec::new(),
+        attempts: BTreeMap::new(),
+        prev: None,
+        released: false,
+        moves: Vec::new(),
+        notices: Vec::new(),
+    })
+}
+
+fn from_commit(
+    partition: PartitionId,
+    commit: &Commit,
+    found: &Found,
+) -> Result<Recovery, PositionError> {
+    let offset = commit.offset;
+    let metadata = match &commit.label {
+        Label::Foreign(_) => None,
+        Label::Ours(bytes) => Some(
+            CommitMetadata::decode(offset, bytes)
+                .map_err(|source| PositionError::Metadata { offset, source })?,
+        ),
+    };
+    if metadata.as_ref().is_some_and(|metadata| metadata.topic_id != found.topic_id) {
+        return Err(PositionError::OtherTopic { offset });
+    }
+    if offset > found.log_end {
+        return Err(PositionError::BeyondEnd { offset, end: found.log_end });
+    }
+    if offset < found.log_start {
+        return Err(PositionError::BelowStart { offset, lost: found.log_start - offset });
+    }
+    let notices = match metadata {
+        Some(_) => Vec::new(),
+        None => vec![Notice::OutsideReset { partition, offset }],
+    };
+    let (completed, attempts, prev, released) = match metadata {
+        None => (Vec::new(), BTreeMap::new(), None, true),
+        Some(m) => (m.completed, m.attempts.into_iter().collect(), Some(m.author), m.released),
+    };
+    Ok(Recovery {
+        position: offset,
+        fresh: false,
+        completed,
+        attempts,
+        prev,
+        released,
+        moves: Vec::new(),
+        notices,
+    })
+}
+
+/// The set D of done offsets, in order.
+fn done(recovery: &Recovery) -> Vec<Span> {
+    Span::new(0, recovery.position).into_iter().chain(recovery.completed.iter().copied()).collect()
+}
+
+#[derive(Default)]
+struct Tally {
+    found_done: u64,
+    again: u64,
+}
+
+struct Truth<'a> {
+    partition: PartitionId,
+    settings: &'a Settings,
+    done: Vec<Span>,
+    author: Option<Author>,
+}
+
+impl Truth<'_> {
+    /// Brings one stored run in line with D.
+    fn settle(&self, run: &Run, recovery: &mut Recovery, tally: &mut Tally) {
+        let mut from = run.span.first;
+        for done in &self.done {
+            let Some(part) = done.intersect(run.span) else { continue };
+            if let Some(open) = Span::new(from, part.first) {
+                self.settle_open(run, open, recovery, tally);
+            }
+            if !run.history.state.is_confirmed() {
+                tally.found_done += part.len();
+                recovery.moves.push(self.found_done(part));
+            }
+            from = part.end;
+        }
+        if let Some(open) = Span::new(from, run.span.end) {
+            self.settle_open(run, open, recovery, tally);
+        }
+    }
+
+    fn settle_open(&self, run: &Run, open: Span, recovery: &mut Recovery, tally: &mut Tally) {
+        let mut push = |event| {
+            recovery.moves.push(Moved {
+                partition: self.partition,
+                span: open,
+                event,
+                note: Note::None,
+            });
+        };
+        match run.history.state {
+            State::Pending => {}
+            State::Processing | State::InDoubt => {
+                push(Event::RolledBack(Reason::Crashed));
+                push(Event::Again);
+                tally.again += open.len();
+            }
+            State::RolledBack(_) => push(Event::Again),
+            State::Confirmed(_) => {
+                push(Event::Rewound);
+                recovery.notices.push(Notice::Rewound { partition: self.partition, span: open });
+            }
+        }
+        if run.history.attempt > 0 && !run.history.state.is_confirmed() {
+            for offset in open.first..open.end {
+                let attempt = recovery.attempts.entry(offset).or_default();
+                *attempt = run.history.attempt.max(*attempt);
+            }
+        }
+    }
+
+    fn found_done(&self, span: Span) -> Moved {
+        let (outcome, note) = match &self.author {
+            Some(author) if author.instance == self.settings.instance => {
+                (Outcome::Processed, Note::Author(author.clone()))
+            }
+            Some(author) => (Outcome::Elsewhere, Note::Author(author.clone())),
+            None => (Outcome::Unknown, Note::None),
+        };
+        Moved { partition: self.partition, span, event: Event::FoundDone(outcome), note }
+    }
+}
+
+/// What the stable commits say of a transaction in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was committed.
+    Committed,
+    /// It was not.
+    NotCommitted,
+    /// Some of its commits are there and some are not, which one transaction cannot be.
+    Torn,
+}
+
+/// Decides a transaction in doubt by the partitions that were owned without a break: it is
+/// committed exactly if the stable commit equals what was sent, offset and metadata byte for byte.
+///
+/// `None`: no partition is left to tell.
+pub(crate) fn verdict<'a>(
+    mut pairs: impl Iterator<Item = (&'a super::Position, Option<&'a Commit>)>,
+) -> Option<Verdict> {
+    let same = |sent: &super::Position, commit: Option<&Commit>| {
+        commit.is_some_and(|commit| {
+            commit.offset == sent.offset
+                && matches!(&commit.label, Label::Ours(bytes) if *bytes == sent.metadata)
+        })
+    };
+    let (sent, commit) = pairs.next()?;
+    let first = same(sent, commit);
+    if pairs.any(|(sent, commit)| same(sent, commit) != first) {
+        return Some(Verdict::Torn);
+    }
+    Some(if first { Verdict::Committed } else { Verdict::NotCommitted })
+}

@@ -1,0 +1,232 @@
+//! What the producer slots report, and what becomes of a slot.
+
+use crate::Disposition;
+use crate::entry::{End, PartitionId};
+
+use super::effect::{Effect, Notice, Renewal, StopReason};
+use super::input::{Call, Commit, SlotEvent};
+use super::partition::Tenure;
+use super::recovery::{Verdict, verdict};
+use super::transaction::{Slot, Stage, Step, after};
+use super::{Time, Worker};
+
+/// A slot's call failed for good.
+struct Fault {
+    call: Call,
+    disposition: Disposition,
+    blame: Option<(PartitionId, u64)>,
+    message: String,
+}
+
+impl Worker {
+    pub(super) fn on_slot(&mut self, slot: u32, event: SlotEvent) {
+        let number = self.transactions.iter().find(|t| t.slot == slot).map(|t| t.number);
+        match (event, number) {
+            (SlotEvent::Opened, number) => self.on_opened(slot, number),
+            (SlotEvent::Flushed { outputs }, Some(number)) => {
+                if let Some(transaction) = self.transaction(number)
+                    && transaction.stage == Stage::Flushing
+                {
+                    transaction.stage = Stage::Flushed;
+                    transaction.outputs = outputs;
+                }
+            }
+            (SlotEvent::Committed { suspicious }, Some(number)) => {
+                self.free(slot, suspicious);
+                self.finish_committed(number, End::Committed);
+            }
+            (SlotEvent::Aborted { suspicious }, Some(number)) => {
+                self.free(slot, suspicious);
+                self.finish_aborted(number);
+            }
+            (SlotEvent::Failed { call, disposition, blame, message }, number) => {
+                self.on_fault(slot, number, &Fault { call, disposition, blame, message });
+            }
+            (
+                SlotEvent::Flushed { .. } | SlotEvent::Committed { .. } | SlotEvent::Aborted { .. },
+                None,
+            ) => {}
+        }
+    }
+
+    fn on_opened(&mut self, slot: u32, number: Option<u64>) {
+        self.set_slot(slot, Slot::Idle);
+        let Some(transaction) = number.and_then(|number| self.transaction(number)) else { return };
+        let number = transaction.number;
+        match transaction.stage {
+            Stage::Aborting => self.finish_aborted(number),
+            Stage::InDoubt => {
+                transaction.stage = Stage::Deciding;
+                let partitions = self.witnesses(number);
+                if partitions.is_empty() {
+                    self.on_commits(number, &[]);
+                } else {
+                    self.effects.push_back(Effect::ReadCommits { number, partitions });
+                }
+            }
+            Stage::Filling
+            | Stage::Flushing
+            | Stage::Flushed
+            | Stage::Committing
+            | Stage::Deciding => {}
+        }
+    }
+
+    fn on_fault(&mut self, slot: u32, number: Option<u64>, fault: &Fault) {
+        let stage = number.and_then(|number| self.transaction(number)).map(|t| (t.stage, t.began));
+        let age = stage.map_or(Time::ZERO, |(_, began)| self.now.saturating_sub(began));
+        // What was sent after an abort was ordered fails because of it.
+        if stage.is_some_and(|(stage, _)| stage == Stage::Aborting)
+            && matches!(fault.call, Call::Send | Call::Flush | Call::SendOffsets)
+        {
+            return;
+        }
+        let timeout = self.settings.transaction_timeout;
+        let step = after(fault.call, fault.disposition, age, timeout);
+        let message = fault.message.clone();
+        match (step, number) {
+            (Step::Fenced, _) => self.stop(Err(StopReason::Fenced { slot, message })),
+            (Step::Refused, _) => {
+                self.stop(Err(StopReason::Refused { call: fault.call, message }));
+            }
+            (Step::Renew, _) if fault.call == Call::Open => self.close_slot(slot),
+            (Step::Abort, Some(number)) => {
+                self.find_blame(number, fault);
+                self.abort(number, message);
+                self.effects.push_back(Effect::Abort { slot });
+            }
+            (Step::Renew, Some(number)) => {
+                // Registering the new producer aborts what the old one left open.
+                self.abort(number, message);
+                self.open(slot, Renewal::Failed);
+            }
+            (Step::Doubt, Some(number)) => self.doubt(slot, number, message),
+            (Step::Abort | Step::Renew | Step::Doubt, None) => self.open(slot, Renewal::Failed),
+        }
+    }
+
+    /// Whose output was refused: what the report names, else the only message of the transaction. If
+    /// there are several, they are sent one per transaction until the one is found.
+    fn find_blame(&mut self, number: u64, fault: &Fault) {
+        let refused = match (fault.call, fault.disposition) {
+            (Call::Send | Call::Flush, Disposition::Abortable) => true,
+            (
+                Call::Open
+                | Call::Send
+                | Call::Flush
+                | Call::SendOffsets
+                | Call::Commit
+                | Call::Abort,
+                _,
+            ) => false,
+        };
+        if !refused {
+            return;
+        }
+        let mut spans = Vec::new();
+        for partition in self.partitions.values() {
+            let (span, _) = partition.part(number);
+            spans.extend(span.map(|span| (partition.id, span)));
+        }
+        let only = match spans.as_slice() {
+            [(id, span)] if span.len() == 1 => Some((*id, span.first)),
+            _ => None,
+        };
+        if let Some((id, offset)) = fault.blame.or(only) {
+            let message = fault.message.clone();
+            if let Some(transaction) = self.transaction(number) {
+                transaction.blamed = Some((id, offset, message));
+            }
+        } else {
+            self.alone.extend(spans.into_iter().map(|(id, span)| (id, span.end)));
+        }
+    }
+
+    fn doubt(&mut self, slot: u32, number: u64, message: String) {
+        self.counts.in_doubt += 1;
+        if let Some(transaction) = self.transaction(number) {
+            transaction.stage = Stage::InDoubt;
+        }
+        let moves: Vec<_> = self.partitions.values().flat_map(|p| p.in_doubt(number)).collect();
+        self.note(moves);
+        self.record(number, End::InDoubt);
+        self.notice(Notice::InDoubt { number, message });
+        self.abort_from(number + 1, "the transaction before it is in doubt");
+        self.open(slot, Renewal::InDoubt);
+    }
+
+    /// The partitions that can tell whether a transaction was committed: owned since without a break.
+    fn witnesses(&self, number: u64) -> Vec<PartitionId> {
+        let transaction = self.transactions.iter().find(|t| t.number == number);
+        let sent = transaction.into_iter().flat_map(|t| &t.sent);
+        sent.filter(|sent| {
+            self.partitions
+                .get(&sent.position.partition)
+                .is_some_and(|p| p.epoch == sent.epoch && p.tenure != Tenure::Abandoned)
+        })
+        .map(|sent| sent.position.partition)
+        .collect()
+    }
+
+    pub(super) fn on_commits(&mut self, number: u64, commits: &[(PartitionId, Option<Commit>)]) {
+        let witnesses = self.witnesses(number);
+        let Some(transaction) = self.transaction(number) else { return };
+        if transaction.stage != Stage::Deciding {
+            return;
+        }
+        let pairs = transaction.sent.iter().filter_map(|sent| {
+            let id = sent.position.partition;
+            let (_, commit) = commits.iter().find(|(asked, _)| *asked == id)?;
+            witnesses.contains(&id).then_some((&sent.position, commit.as_ref()))
+        });
+        match verdict(pairs) {
+            Some(Verdict::Committed) => self.finish_committed(number, End::FoundCommitted),
+            Some(Verdict::NotCommitted) => self.finish_aborted(number),
+            Some(Verdict::Torn) => self.stop(Err(StopReason::Torn { number })),
+            // Its partitions are gone: their next owner reads the verdict from the commits.
+            None => self.transactions.retain(|t| t.number != number),
+        }
+    }
+
+    pub(super) fn set_slot(&mut self, slot: u32, state: Slot) {
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            *entry = state;
+        }
+    }
+
+    /// The slot's transaction has ended.
+    pub(super) fn free(&mut self, slot: u32, suspicious: bool) {
+        if suspicious {
+            self.open(slot, Renewal::Suspicious);
+        } else {
+            self.set_slot(slot, Slot::Idle);
+        }
+    }
+
+    pub(super) fn open(&mut self, slot: u32, why: Renewal) {
+        self.counts.renewed += 1;
+        self.set_slot(slot, Slot::Opening);
+        self.notice(Notice::Renewing { slot, why });
+        self.effects.push_back(Effect::Open { slot, why });
+    }
+
+    fn close_slot(&mut self, slot: u32) {
+        let tries = match self.slots.get(slot as usize) {
+            Some(Slot::Closed { tries, .. }) => tries.saturating_add(1),
+            Some(Slot::Opening | Slot::Idle | Slot::Busy) | None => 1,
+        };
+        let wait = self.settings.abort_backoff.wait(tries, self.settings.seed);
+        self.set_slot(slot, Slot::Closed { tries, due: self.now + wait });
+    }
+
+    pub(super) fn advance_slots(&mut self) {
+        for (slot, state) in (0_u32..).zip(&mut self.slots) {
+            if let Slot::Closed { due, .. } = *state
+                && due <= self.now
+            {
+                *state = Slot::Opening;
+                self.effects.push_back(Effect::Open { slot, why: Renewal::Failed });
+            }
+        }
+    }
+}

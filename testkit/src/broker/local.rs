@@ -1,0 +1,372 @@
+//! The local Kafka itself.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use data_encoding::BASE64URL_NOPAD;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::jvm::Jvm;
+use super::options::{Ports, Proxied, server_properties};
+use super::{LocalKafkaError, LocalKafkaOptions, jars, ports, topics};
+use crate::proxy::KafkaProxy;
+
+const LOG_TAIL_LINES: usize = 30;
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Another process may take a port between our look and the broker's start.
+const START_ATTEMPTS: u32 = 3;
+
+/// One broker of Apache Kafka, running on loopback. Dropping it kills it and removes its data.
+///
+/// All methods take `&self`, so that one thread can kill the broker while others use it.
+#[derive(Debug)]
+pub struct LocalKafka {
+    // Declared before the directory: the process must be gone before its files are.
+    jvm: Mutex<Option<Jvm>>,
+    bootstrap: String,
+    args: Vec<String>,
+    dir: Dir,
+    ready_timeout: Duration,
+}
+
+#[derive(Debug)]
+enum Dir {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Dir {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(dir) => dir.path(),
+            Self::Kept(dir) => dir,
+        }
+    }
+}
+
+impl LocalKafka {
+    /// Starts a broker and waits until it answers.
+    ///
+    /// # Errors
+    /// Java or Maven is missing, the jars cannot be fetched, or the broker does not come up.
+    pub fn start() -> Result<Self, LocalKafkaError> {
+        Self::start_with(&LocalKafkaOptions::default())
+    }
+
+    /// Starts a broker with other settings.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(options: &LocalKafkaOptions) -> Result<Self, LocalKafkaError> {
+        Self::start_advertising(options, None).map(|(kafka, _)| kafka)
+    }
+
+    /// Starts a broker behind a proxy.
+    ///
+    /// Clients that bootstrap at the proxy stay on it, those that use
+    /// [`bootstrap`](Self::bootstrap) reach the broker directly.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_proxied(
+        options: &LocalKafkaOptions,
+    ) -> Result<(Self, KafkaProxy), LocalKafkaError> {
+        let listener = ports::reserve().map_err(LocalKafkaError::io("binding the proxy's port"))?;
+        let address =
+            listener.local_addr().map_err(LocalKafkaError::io("asking for the proxy's port"))?;
+        let (kafka, ports) = Self::start_advertising(options, Some(address.port()))?;
+        let target = ports.proxied.map_or(ports.client, |proxied| proxied.listener);
+        let proxy = KafkaProxy::start(listener, ([127, 0, 0, 1], target).into())
+            .map_err(LocalKafkaError::io("starting the proxy"))?;
+        Ok((kafka, proxy))
+    }
+
+    /// The broker that all tests of this process share; started by the first that asks.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), for every caller.
+    pub fn shared() -> Result<&'static Self, &'static LocalKafkaError> {
+        static SHARED: OnceLock<Result<LocalKafka, LocalKafkaError>> = OnceLock::new();
+        SHARED.get_or_init(Self::start).as_ref()
+    }
+
+    fn start_advertising(
+        options: &LocalKafkaOptions,
+        proxy_port: Option<u16>,
+    ) -> Result<(Self, Ports), LocalKafkaError> {
+        let class_path = jars::class_path()?;
+        let mut attempt = 1;
+        loop {
+            let ports = choose_ports(options.port, proxy_port)
+                .map_err(LocalKafkaError::io("looking for free ports"))?;
+            match Self::start_once(options, ports, &class_path) {
+                Err(LocalKafkaError::Exited { log_tail, .. })
+                    if log_tail.contains("already in use") && attempt < START_ATTEMPTS =>
+                {
+                    attempt += 1;
+                }
+                started => return started.map(|kafka| (kafka, ports)),
+            }
+        }
+    }
+
+    fn start_once(
+        options: &LocalKafkaOptions,
+        ports: Ports,
+        class_path: &str,
+    ) -> Result<Self, LocalKafkaError> {
+        let dir = match &options.dir {
+            Some(dir) => Dir::Kept(dir.clone()),
+            None => Dir::Temporary(
+                tempfile::Builder::new()
+                    .prefix("countersign-kafka-")
+                    .tempdir()
+                    .map_err(LocalKafkaError::io("making a temporary directory"))?,
+            ),
+        };
+        let data = dir.path().join("data");
+        fs::create_dir_all(&data).map_err(LocalKafkaError::file("making", &data))?;
+        let properties = dir.path().join("server.properties");
+        fs::write(&properties, server_properties(options, ports, &data))
+            .map_err(LocalKafkaError::file("writing", &properties))?;
+        format(class_path, &properties, &data)?;
+        let kafka = Self {
+            jvm: Mutex::new(None),
+            bootstrap: format!("127.0.0.1:{}", ports.client),
+            args: java_args(options, class_path, &properties),
+            dir,
+            ready_timeout: options.ready_timeout,
+        };
+        kafka.restart()?;
+        Ok(kafka)
+    }
+
+    /// Where clients start: `host:port`.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The broker's process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.jvm().as_ref().map(Jvm::pid)
+    }
+
+    /// The directory with the broker's `data`, `server.properties` and `broker.log`.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Creates a topic with the broker's default settings and waits until it can be used.
+    ///
+    /// # Errors
+    /// The broker refuses, or does not do it in time.
+    pub fn create_topic(&self, name: &str, partitions: u32) -> Result<(), LocalKafkaError> {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    /// Creates a topic with topic settings and waits until it can be used.
+    ///
+    /// # Errors
+    /// The broker refuses, or does not do it in time.
+    pub fn create_topic_with(
+        &self,
+        name: &str,
+        partitions: u32,
+        configs: &[(&str, &str)],
+    ) -> Result<(), LocalKafkaError> {
+        topics::create(&self.bootstrap, name, partitions, configs)
+    }
+
+    /// Deletes a topic and waits until it is gone.
+    ///
+    /// # Errors
+    /// The broker refuses, or does not do it in time.
+    pub fn delete_topic(&self, name: &str) -> Result<(), LocalKafkaError> {
+        topics::delete(&self.bootstrap, name)
+    }
+
+    /// Kills the broker with SIGKILL; its data stays for [`restart`](Self::restart).
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn kill(&self) -> Result<(), LocalKafkaError> {
+        match self.jvm().take() {
+            Some(mut jvm) => jvm.kill().map_err(LocalKafkaError::io("killing the broker")),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the broker in order; its data stays for [`restart`](Self::restart).
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn stop(&self) -> Result<(), LocalKafkaError> {
+        match self.jvm().take() {
+            Some(mut jvm) => {
+                jvm.terminate(STOP_TIMEOUT).map_err(LocalKafkaError::io("stopping the broker"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Starts the broker again on its ports and data, after killing it if it runs, and waits until
+    /// it answers.
+    ///
+    /// # Errors
+    /// The broker does not come up.
+    pub fn restart(&self) -> Result<(), LocalKafkaError> {
+        self.kill()?;
+        let log = self.open_log()?;
+        let remove = match &self.dir {
+            Dir::Temporary(dir) => Some(dir.path()),
+            Dir::Kept(_) => None,
+        };
+        let jvm = Jvm::spawn(&self.args, &log, remove)
+            .map_err(LocalKafkaError::io("starting the broker"))?;
+        *self.jvm() = Some(jvm);
+        self.wait_ready()
+    }
+
+    /// Stops the broker's process in its tracks with SIGSTOP: connections stay open, nothing
+    /// answers.
+    ///
+    /// # Errors
+    /// The broker does not run.
+    pub fn pause(&self) -> Result<(), LocalKafkaError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets the process go on after [`pause`](Self::pause).
+    ///
+    /// # Errors
+    /// The broker does not run.
+    pub fn resume(&self) -> Result<(), LocalKafkaError> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), LocalKafkaError> {
+        let mut jvm = self.jvm();
+        let jvm = jvm.as_mut().ok_or(LocalKafkaError::NotRunning)?;
+        jvm.signal(signal).map_err(LocalKafkaError::io("signalling the broker"))
+    }
+
+    fn jvm(&self) -> MutexGuard<'_, Option<Jvm>> {
+        self.jvm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("broker.log")
+    }
+
+    fn open_log(&self) -> Result<File, LocalKafkaError> {
+        let path = self.log_path();
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(LocalKafkaError::file("opening", &path))
+    }
+
+    fn log_tail(&self) -> String {
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(LOG_TAIL_LINES)..).unwrap_or_default().join("\n")
+    }
+
+    fn wait_ready(&self) -> Result<(), LocalKafkaError> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.exited()? {
+                self.kill()?;
+                return Err(LocalKafkaError::Exited { status, log_tail: self.log_tail() });
+            }
+            // A client is only made once something listens: its own retries are slower.
+            if std::net::TcpStream::connect(&self.bootstrap).is_ok()
+                && topics::answers(&self.bootstrap, METADATA_TIMEOUT).map_err(|source| {
+                    LocalKafkaError::Kafka { call: "creating a client".to_owned(), source }
+                })?
+            {
+                return Ok(());
+            }
+            if started.elapsed() >= self.ready_timeout {
+                let log_tail = self.log_tail();
+                self.kill()?;
+                return Err(LocalKafkaError::NotReady { waited: self.ready_timeout, log_tail });
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn exited(&self) -> Result<Option<std::process::ExitStatus>, LocalKafkaError> {
+        match self.jvm().as_mut() {
+            Some(jvm) => jvm.exited().map_err(LocalKafkaError::io("looking after the broker")),
+            None => Err(LocalKafkaError::NotRunning),
+        }
+    }
+}
+
+/// All listeners are held until all ports are known, so that they differ.
+fn choose_ports(client: Option<u16>, proxy: Option<u16>) -> std::io::Result<Ports> {
+    let listeners = [ports::reserve()?, ports::reserve()?, ports::reserve()?];
+    let [free, controller, proxied] = &listeners;
+    Ok(Ports {
+        client: client.map_or_else(|| free.local_addr().map(|address| address.port()), Ok)?,
+        controller: controller.local_addr()?.port(),
+        proxied: match proxy {
+            Some(advertised) => {
+                Some(Proxied { listener: proxied.local_addr()?.port(), advertised })
+            }
+            None => None,
+        },
+    })
+}
+
+fn java_args(options: &LocalKafkaOptions, class_path: &str, properties: &Path) -> Vec<String> {
+    let mut args: Vec<String> = JVM_FLAGS.iter().map(ToString::to_string).collect();
+    args.push(format!("-Xmx{}m", options.heap_mb));
+    args.extend(["-cp".to_owned(), class_path.to_owned(), "kafka.Kafka".to_owned()]);
+    args.push(properties.display().to_string());
+    args
+}
+
+/// For a short start and little memory rather than for throughput.
+const JVM_FLAGS: &[&str] = &[
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+    // These two print every setting at every start.
+    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn",
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
+];
+
+/// Formats the data directory, unless it has been.
+fn format(class_path: &str, properties: &Path, data: &Path) -> Result<(), LocalKafkaError> {
+    if data.join("meta.properties").exists() {
+        return Ok(());
+    }
+    let cluster_id = BASE64URL_NOPAD.encode(&rand::random::<[u8; 16]>());
+    let output = Command::new("java")
+        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", class_path])
+        .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id, "--config"])
+        .arg(properties)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(LocalKafkaError::spawn("java", "openjdk-17-jre-headless"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(LocalKafkaError::Format {
+        data: data.to_owned(),
+        status: output.status,
+        output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+    })
+}

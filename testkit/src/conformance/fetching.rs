@@ -1,0 +1,94 @@
+//! Fetching: order, limits, ends, pauses, positions.
+
+use countersign::kafka::{Admin, Consumer, Kafka, PollLimit, TopicPartition};
+use tokio::time::Instant;
+
+use super::reader::joined;
+use super::{ClientSpec, Cluster, DEADLINE, QUIET, Reader};
+
+/// Aborted records are not read, and the end lies beyond them and their control record.
+pub async fn abort_is_skipped_by_readers<C: Cluster>(cluster: &C) {
+    let topic = "abort_is_skipped_by_readers";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a"]).await;
+    cluster.produce_aborted(topic, 0, &["x", "y"]).await;
+    let spec = ClientSpec::new(topic, topic);
+    let partition = TopicPartition::new(topic, 0);
+    let mut reader = joined(cluster, &spec).await;
+    reader.until("the end", |reader| reader.ends.get(&partition) == Some(&4)).await;
+    assert_eq!(reader.of(topic, 0), ["a"]);
+    let mut admin = cluster.client(&spec).admin().expect("valid settings");
+    let range = admin.log_range(&partition, DEADLINE).await.expect("the partition exists");
+    assert_eq!((range.start, range.end), (0, 4));
+    cluster.produce(topic, 0, &["b"]).await;
+    reader.until("the next end", |reader| reader.ends.get(&partition) == Some(&5)).await;
+    assert_eq!(reader.of(topic, 0), ["a", "b"]);
+}
+
+/// Records come in order, and no poll takes more than its limit.
+pub async fn records_come_in_order_up_to_the_limit<C: Cluster>(cluster: &C) {
+    let topic = "records_come_in_order_up_to_the_limit";
+    cluster.create_topic(topic, 1, None).await;
+    let values: Vec<String> = (0..25).map(|n| n.to_string()).collect();
+    let written: Vec<&str> = values.iter().map(String::as_str).collect();
+    cluster.produce(topic, 0, &written).await;
+    let mut reader = joined(cluster, &ClientSpec::new(topic, topic)).await;
+    reader.limit = PollLimit { records: 10, bytes: 1 << 20 };
+    let mut before = reader.of(topic, 0).len();
+    let deadline = Instant::now() + DEADLINE;
+    while reader.of(topic, 0).len() < written.len() {
+        assert!(Instant::now() < deadline, "in time: all records");
+        reader.poll().await;
+        let after = reader.of(topic, 0).len();
+        assert!(after - before <= 10, "{} records in one poll", after - before);
+        before = after;
+    }
+    assert_eq!(reader.of(topic, 0), written);
+}
+
+/// A paused partition delivers nothing; resumed, it goes on without a gap.
+pub async fn paused_partition_is_silent<C: Cluster>(cluster: &C) {
+    let topic = "paused_partition_is_silent";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a", "b", "c"]).await;
+    let mut reader = joined(cluster, &ClientSpec::new(topic, topic)).await;
+    let partitions = [TopicPartition::new(topic, 0)];
+    reader.limit = PollLimit { records: 1, bytes: 1 << 20 };
+    reader.until("a record", |reader| !reader.of(topic, 0).is_empty()).await;
+    reader.consumer.pause(&partitions).expect("assigned");
+    let before = reader.of(topic, 0).len();
+    reader.never(QUIET, "a record", |reader| reader.of(topic, 0).len() > before).await;
+    reader.consumer.resume(&partitions).expect("assigned");
+    reader.until("the rest", |reader| reader.of(topic, 0).len() == 3).await;
+    assert_eq!(reader.of(topic, 0), ["a", "b", "c"]);
+    let elsewhere = [TopicPartition::new(topic, 7)];
+    reader.consumer.pause(&elsewhere).expect_err("not assigned");
+}
+
+/// A start beyond the log's end is told, not silently reset.
+pub async fn position_beyond_the_log_is_out_of_range<C: Cluster>(cluster: &C) {
+    let topic = "position_beyond_the_log_is_out_of_range";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a"]).await;
+    let consumer = cluster.client(&ClientSpec::new(topic, topic)).consumer(0);
+    let mut reader = Reader::new(consumer.expect("valid settings"));
+    reader.starts.insert(TopicPartition::new(topic, 0), 1000);
+    reader.until("out of range", |reader| !reader.out_of_range.is_empty()).await;
+    assert!(reader.of(topic, 0).is_empty());
+}
+
+/// The waker makes a waiting poll return.
+pub async fn waker_ends_a_poll<C: Cluster>(cluster: &C) {
+    let topic = "waker_ends_a_poll";
+    cluster.create_topic(topic, 1, None).await;
+    let mut reader = joined(cluster, &ClientSpec::new(topic, topic)).await;
+    reader.until("the end", |reader| !reader.ends.is_empty()).await;
+    let wake = reader.consumer.waker();
+    let waker = std::thread::spawn(move || wake());
+    waker.join().expect("the waker works on any thread");
+    let started = Instant::now();
+    let mut polled = Vec::new();
+    let result = reader.consumer.poll(DEADLINE, reader.limit, &mut polled).await;
+    result.expect("nothing ended the consumer");
+    assert!(started.elapsed() < DEADLINE / 2, "it waited to the end");
+}

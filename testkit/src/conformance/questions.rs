@@ -1,0 +1,66 @@
+//! Questions about topics, offsets and logs.
+
+use std::sync::Arc;
+
+use countersign::kafka::{Admin, ErrorKind, Kafka, Producer, TopicPartition};
+
+use super::{ClientSpec, Cluster, DEADLINE, ready_producer, send};
+
+/// Topics are described in the order asked, each with an id of its own.
+pub async fn topics_are_described<C: Cluster>(cluster: &C) {
+    let (one, two) = ("topics_are_described.1", "topics_are_described.2");
+    cluster.create_topic(one, 1, None).await;
+    cluster.create_topic(two, 2, None).await;
+    let mut admin = cluster.client(&ClientSpec::new(one, one)).admin().expect("valid settings");
+    let names = [Arc::from(two), Arc::from(one)];
+    let topics = admin.topics(&names, DEADLINE).await.expect("they exist");
+    let described: Vec<_> = topics.iter().map(|topic| (&*topic.name, topic.partitions)).collect();
+    assert_eq!(described, [(two, 2), (one, 1)]);
+    assert_ne!(topics[0].id, topics[1].id);
+    assert!(topics.iter().all(|topic| topic.id != [0; 16]));
+    let id = admin.cluster_id(DEADLINE).await.expect("the broker is there");
+    assert!(!id.is_empty());
+}
+
+/// A topic that does not exist is an error, not an empty answer.
+pub async fn unknown_topic_is_told<C: Cluster>(cluster: &C) {
+    let topic = "unknown_topic_is_told";
+    let mut admin = cluster.client(&ClientSpec::new(topic, topic)).admin().expect("valid settings");
+    let error = admin.topics(&[Arc::from(topic)], DEADLINE).await.expect_err("unknown");
+    assert_eq!(error.kind, ErrorKind::UnknownTopic);
+}
+
+/// A partition without a committed offset has none, in the place asked.
+pub async fn committed_is_none_at_first<C: Cluster>(cluster: &C) {
+    let topic = "committed_is_none_at_first";
+    cluster.create_topic(topic, 2, None).await;
+    let mut admin = cluster.client(&ClientSpec::new(topic, topic)).admin().expect("valid settings");
+    let partitions = [TopicPartition::new(topic, 1), TopicPartition::new(topic, 0)];
+    let committed = admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
+    assert_eq!(committed, [None, None]);
+}
+
+/// The range ends where a `read_committed` reader stops: before an open transaction.
+pub async fn log_range_ends_at_the_last_stable_offset<C: Cluster>(cluster: &C) {
+    let topic = "log_range_ends_at_the_last_stable_offset";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a", "b"]).await;
+    let kafka = cluster.client(&ClientSpec::new(topic, topic));
+    let mut admin = kafka.admin().expect("valid settings");
+    let partition = TopicPartition::new(topic, 0);
+    let mut producer = ready_producer(&kafka, topic).await;
+    producer.begin().expect("ready");
+    send(&mut producer, topic, 0, "open").await;
+    cluster.produce(topic, 0, &["behind"]).await;
+    let range = admin.log_range(&partition, DEADLINE).await.expect("the partition exists");
+    assert_eq!((range.start, range.end), (0, 2));
+    producer.commit(DEADLINE).await.expect("commit");
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let range = admin.log_range(&partition, DEADLINE).await.expect("the partition exists");
+        if range.end == 5 {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "ends at {}", range.end);
+    }
+}

@@ -1,0 +1,128 @@
+//! Questions about the group and the topics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::kafka::{
+    Admin, Committed, ErrorKind, KafkaError, LogRange, Topic, TopicPartition,
+};
+use countersign_statemachine::Disposition;
+use tokio::time::Instant;
+
+use super::ModelKafka;
+use super::cluster::State;
+use super::faults::{Call, Fault};
+use super::request::Code;
+
+/// An admin client on the model.
+#[derive(Debug)]
+pub struct ModelAdmin {
+    kafka: ModelKafka,
+    client: u64,
+    group: Arc<str>,
+}
+
+impl ModelAdmin {
+    pub(super) fn new(kafka: ModelKafka, client: u64, group: Arc<str>) -> Self {
+        Self { kafka, client, group }
+    }
+
+    /// Asks once the broker is there; `None` from `ask` means: not decided, ask again.
+    async fn ask<T>(
+        &self,
+        call: Call,
+        name: &'static str,
+        timeout: Duration,
+        ask: impl FnMut(&mut State) -> Option<T>,
+    ) -> Result<T, KafkaError> {
+        self.kafka.running(self.client).await;
+        let deadline = Instant::now() + timeout;
+        match self.kafka.with(|state| state.faults.next(call)) {
+            Some(Fault::RequestLost | Fault::ReplyLost) => {
+                tokio::time::sleep_until(deadline).await;
+                return Err(Code::TimedOut.error(name));
+            }
+            Some(Fault::CoordinatorNotAvailable) => {
+                return Err(Code::CoordinatorNotAvailable.error(name));
+            }
+            Some(Fault::CrashBefore | Fault::CrashAfter) => {
+                self.kafka.crash_here(self.client).await;
+            }
+            Some(Fault::Delay(delay) | Fault::Retried { late: delay }) => {
+                tokio::time::sleep_until(deadline.min(Instant::now() + delay)).await;
+            }
+            Some(Fault::Held | Fault::Repeat) | None => {}
+        }
+        tokio::time::sleep(self.kafka.latency()).await;
+        let mut ask = ask;
+        let answer = self
+            .kafka
+            .wait_until(deadline, |state| if state.is_down() { None } else { ask(state) });
+        let answer = answer.await.ok_or_else(|| Code::TimedOut.error(name));
+        self.kafka.running(self.client).await;
+        answer
+    }
+}
+
+impl Admin for ModelAdmin {
+    async fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
+        let id = |state: &mut State| Some(state.config.cluster_id.clone());
+        self.ask(Call::Metadata, "cluster_id", timeout, id).await
+    }
+
+    async fn topics(
+        &mut self,
+        names: &[Arc<str>],
+        timeout: Duration,
+    ) -> Result<Vec<Topic>, KafkaError> {
+        let describe = |state: &mut State| {
+            Some(names.iter().map(|name| state.describe(name)).collect::<Result<Vec<_>, _>>())
+        };
+        self.ask(Call::Metadata, "describe_topics", timeout, describe).await?
+    }
+
+    async fn committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+        let group = self.group.clone();
+        let fetch = |state: &mut State| {
+            let offsets = &state.group(&group).offsets;
+            let is_stable = !partitions.iter().any(|partition| offsets.is_pending(partition));
+            is_stable
+                .then(|| partitions.iter().map(|p| offsets.committed.get(p).cloned()).collect())
+        };
+        self.ask(Call::OffsetFetch, "committed_offsets", timeout, fetch).await
+    }
+
+    async fn log_range(
+        &mut self,
+        partition: &TopicPartition,
+        timeout: Duration,
+    ) -> Result<LogRange, KafkaError> {
+        let range = |state: &mut State| Some(state.log_range(partition));
+        self.ask(Call::ListOffsets, "list_offsets", timeout, range).await?
+    }
+}
+
+impl State {
+    fn describe(&self, name: &Arc<str>) -> Result<Topic, KafkaError> {
+        let Some(topic) = self.topics.get(name) else {
+            let kind = ErrorKind::UnknownTopic;
+            let message = format!("topic {name} does not exist");
+            return Err(KafkaError::new("describe_topics", kind, Disposition::Permanent, message));
+        };
+        Ok(Topic { name: name.clone(), id: topic.id, partitions: topic.partition_count() })
+    }
+
+    fn log_range(&self, partition: &TopicPartition) -> Result<LogRange, KafkaError> {
+        let topic = self.topics.get(&partition.topic);
+        let Some(log) = topic.and_then(|topic| topic.log(partition.partition)) else {
+            let kind = ErrorKind::UnknownPartition;
+            let message = format!("partition {partition} does not exist");
+            return Err(KafkaError::new("list_offsets", kind, Disposition::Permanent, message));
+        };
+        Ok(LogRange { start: log.start(), end: log.last_stable() })
+    }
+}
