@@ -9,6 +9,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use countersign::{HandlerError, Message, Outputs, Processor, To, handler};
@@ -61,10 +62,16 @@ struct Rejection<'a> {
 /// The most that an order may cost.
 const LIMIT_CENTS: u64 = 90_000;
 
+/// From here on an order is checked for fraud, by a service that takes a moment.
+const CHECKED_CENTS: u64 = 97_000;
+
 /// One order: both an invoice and a ledger entry, or a rejection. Never a part of it.
 async fn pay(message: Message<Order>) -> Result<Outputs, HandlerError> {
     let Order { id, account, cents } = message.value();
     let key = account.clone().into_bytes();
+    if *cents > CHECKED_CENTS {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     if *cents > LIMIT_CENTS {
         let rejection = Rejection { order: *id, reason: "above the limit of the account" };
         return Ok(To::topic("rejections").key(key).json(&rejection)?.into());
