@@ -197,15 +197,17 @@ impl Settings {
         self.until_caught_up.unwrap_or(false)
     }
 
-    pub(crate) fn output(&self) -> Result<&str, Failure> {
-        self.output.as_deref().ok_or_else(|| missing("output"))
-    }
-
-    /// What the library is told.
-    pub(crate) fn processor(&self) -> Result<Config, Failure> {
-        let store = self.store.as_ref().ok_or_else(|| missing("store"))?;
-        let mut config = Config::new(self.cluster()?, store);
-        config.outputs = vec![self.output()?.to_owned()];
+    /// What the library is told, and the output topic.
+    pub(crate) fn processor(&self) -> Result<(Config, &str), Failure> {
+        let Self { brokers, group, input, output, store, .. } = self;
+        let (Some(brokers), Some(group), Some(input), Some(output), Some(store)) =
+            (brokers, group, input, output, store)
+        else {
+            return Err(self.missing());
+        };
+        let cluster = self.cluster(ClusterConfig::new(brokers, group, input));
+        let mut config = Config::new(cluster, store);
+        config.outputs = vec![output.clone()];
         set(&mut config.instance, self.instance.clone());
         config.transactional_id_prefix.clone_from(&self.transactional_id_prefix);
         config.attempts = self.max_attempts;
@@ -221,14 +223,24 @@ impl Settings {
         set(&mut config.memory_bytes, self.memory.map(|it| it.0));
         set(&mut config.history, self.history.map(|it| it.0));
         set(&mut config.damage, self.on_damaged_store.map(Into::into));
-        Ok(config)
+        Ok((config, output))
     }
 
-    fn cluster(&self) -> Result<ClusterConfig, Failure> {
-        let brokers = self.brokers.as_ref().ok_or_else(|| missing("brokers"))?;
-        let group = self.group.as_ref().ok_or_else(|| missing("group"))?;
-        let input = self.input.as_ref().ok_or_else(|| missing("input"))?;
-        let mut cluster = ClusterConfig::new(brokers, group, input);
+    fn missing(&self) -> Failure {
+        let given = [
+            ("brokers", self.brokers.is_some()),
+            ("group", self.group.is_some()),
+            ("input", self.input.is_some()),
+            ("output", self.output.is_some()),
+            ("store", self.store.is_some()),
+        ];
+        let missing = given.iter().filter(|(_, given)| !given).map(|(name, _)| format!("--{name}"));
+        let missing: Vec<String> = missing.collect();
+        let remedy = "give it as a flag, or by the same name in the file of --config";
+        Failure::usage(format!("missing: {}; {remedy}", missing.join(", ")))
+    }
+
+    fn cluster(&self, mut cluster: ClusterConfig) -> ClusterConfig {
         set(&mut cluster.assignor, self.assignor.map(Into::into));
         set(&mut cluster.group_protocol, self.group_protocol.map(Into::into));
         set(&mut cluster.compression, self.compression.map(Into::into));
@@ -237,7 +249,7 @@ impl Settings {
         set(&mut cluster.transaction_timeout_ms, timeout);
         let passed = self.librdkafka.iter();
         cluster.extra = passed.map(|it| (it.name.clone(), it.value.clone())).collect();
-        Ok(cluster)
+        cluster
     }
 
     /// An error in the words of the command line.
@@ -261,9 +273,4 @@ fn set<T>(field: &mut T, given: Option<T>) {
     if let Some(given) = given {
         *field = given;
     }
-}
-
-fn missing(flag: &str) -> Failure {
-    let file = format!("as {flag} in the file of --config");
-    Failure::usage(format!("--{flag} is missing; give it on the command line, or {file}"))
 }

@@ -46,9 +46,10 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn processor(settings: &Settings) -> Result<Processor, Failure> {
-    let builder = Processor::builder().config(settings.processor()?);
+    let (config, output) = settings.processor()?;
+    let builder = Processor::builder().config(config);
     let builder = match settings.handler() {
-        HandlerName::Copy => builder.handler(copy(settings.output()?)),
+        HandlerName::Copy => builder.handler(copy(output)),
     };
     builder.build().map_err(|error| settings.refused(&error))
 }
