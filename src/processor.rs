@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
@@ -14,7 +14,7 @@ use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, persistently
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
-use crate::kafka::{Kafka, Producer};
+use crate::kafka::{Kafka, KafkaError, Producer};
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
@@ -207,7 +207,10 @@ impl Processor {
         let started = Instant::now();
         let mut stop = self.stop.subscribe();
         loop {
-            let source = match scout.cluster_id().await {
+            // A question may take longer than what is left.
+            let left = self.config.connect_timeout.saturating_sub(started.elapsed());
+            let asked = timeout(left, scout.cluster_id()).await;
+            let source = match asked.unwrap_or_else(|_| Err(KafkaError::no_answer("clusterid"))) {
                 Ok(cluster_id) => return Ok(cluster_id),
                 Err(error) if error.is_connection() => error,
                 Err(error) => return Err(RunError::of_kafka(error)),

@@ -7,6 +7,7 @@ use countersign_statemachine::worker::{Effect, Position, SlotEvent, Start};
 use countersign_statemachine::{Author, PartitionId, Span};
 
 use crate::commit_metadata::armor;
+use crate::handler::Source;
 use crate::kafka::{CommitOffset, KafkaError, TopicPartition};
 use crate::status::Connection;
 use crate::telemetry;
@@ -94,11 +95,14 @@ impl Driver {
     }
 
     fn start_run(&mut self, id: PartitionId, epoch: u64, span: Span, attempt: u32) {
-        let Some(shelf) = self.shelves.get_mut(&id) else { return };
+        let (Some(shelf), Some(known)) = (self.shelves.get_mut(&id), self.known.get(&id)) else {
+            return;
+        };
         let input = RunInput { batches: shelf.batches(span), span, attempt };
         let interrupted = Arc::new(AtomicBool::new(false));
         let progress = Progress {
             partition: id,
+            source: Source { partition: known.partition.partition, partitions: known.siblings },
             epoch,
             topics: Arc::clone(&self.topics),
             inbox: self.inbox.clone(),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use countersign_statemachine::worker::{Failure, FailureClass};
 use countersign_statemachine::{PartitionId, Reason, Span};
 
-use crate::handler::{Message, Outputs, Topics};
+use crate::handler::{Message, Outputs, Source, Topics};
 use crate::kafka::{Batch, Output};
 
 use super::inbox::{Inbox, News};
@@ -62,6 +62,7 @@ impl Results {
 /// How a run reports what it has done.
 pub(crate) struct Progress {
     pub(super) partition: PartitionId,
+    pub(super) source: Source,
     pub(super) epoch: u64,
     pub(super) topics: Arc<Topics>,
     pub(super) inbox: Inbox,
@@ -80,7 +81,8 @@ impl Progress {
     /// # Errors
     /// One of its outputs cannot be addressed, so it is not done.
     pub(crate) fn finished(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
-        self.topics.address(outputs, &mut self.results.outputs).map_err(|error| Failure {
+        let sink = &mut self.results.outputs;
+        self.topics.address(outputs, self.source, sink).map_err(|error| Failure {
             reason: Reason::Error,
             class: FailureClass::Permanent,
             message: error.to_string(),

@@ -13,4 +13,4 @@ pub use outputs::{Outputs, To};
 pub use partitioner::{Partitioning, murmur2, partition_of_key};
 
 pub(crate) use adapter::{Work, batch_work_of, work_of};
-pub(crate) use outputs::Topics;
+pub(crate) use outputs::{Source, Topics};

@@ -183,6 +183,14 @@ pub(crate) enum OutputError {
     NoPartition { topic: Arc<str>, partition: u32, partitions: u32 },
 }
 
+/// The input partition that outputs come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source {
+    pub(crate) partition: u32,
+    /// How many partitions its topic has.
+    pub(crate) partitions: u32,
+}
+
 /// The output topics with their partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
@@ -214,11 +222,12 @@ impl Topics {
     pub(crate) fn address(
         &self,
         outputs: Outputs,
+        source: Source,
         sink: &mut Vec<Output>,
     ) -> Result<(), OutputError> {
         let before = sink.len();
         for record in outputs.records {
-            match self.output(record) {
+            match self.output(record, source) {
                 Ok(output) => sink.push(output),
                 Err(error) => {
                     sink.truncate(before);
@@ -229,7 +238,7 @@ impl Topics {
         Ok(())
     }
 
-    fn output(&self, record: To) -> Result<Output, OutputError> {
+    fn output(&self, record: To, source: Source) -> Result<Output, OutputError> {
         let To { topic, partitioning, key, value, headers, timestamp } = record;
         let Some(target) = self.topics.get(&topic) else {
             return Err(OutputError::Undeclared { topic });
@@ -237,8 +246,13 @@ impl Topics {
         let partitions = target.partitions;
         let in_turn = || target.turn.fetch_add(1, Ordering::Relaxed) % partitions;
         let partition = match (&partitioning, &key) {
-            (Partitioning::ByKey, Some(key)) => partition_of_key(key, partitions),
-            (Partitioning::ByKey, None) | (Partitioning::RoundRobin, _) => in_turn(),
+            (Partitioning::AsInput, _) if source.partitions == partitions => source.partition,
+            (Partitioning::ByKey | Partitioning::AsInput, Some(key)) => {
+                partition_of_key(key, partitions)
+            }
+            (Partitioning::ByKey | Partitioning::AsInput, None) | (Partitioning::RoundRobin, _) => {
+                in_turn()
+            }
             (Partitioning::To(partition), _) => *partition,
             (Partitioning::With(choose), key) => choose(key.as_deref(), partitions),
         };
@@ -247,5 +261,37 @@ impl Topics {
         }
         let topic = Arc::clone(&target.name);
         Ok(Output { topic, partition, key, value, headers, timestamp })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(record: To, source: Source) -> Result<u32, OutputError> {
+        let topic = Topic { name: "out".into(), id: [1; 16], partitions: 4 };
+        let mut sink = Vec::new();
+        Topics::new(&[topic]).address(record.into(), source, &mut sink)?;
+        Ok(sink[0].partition)
+    }
+
+    #[test]
+    fn an_output_keeps_the_inputs_partition_only_where_there_are_as_many() {
+        let record = To::topic("out").key("k").partitioning(Partitioning::AsInput);
+        let of_key = partition_of_key(b"k", 4);
+        let as_many = Source { partition: (of_key + 1) % 4, partitions: 4 };
+        assert_eq!(partition(record.clone(), as_many), Ok(as_many.partition));
+        let fewer = Source { partition: (of_key + 1) % 3, partitions: 3 };
+        assert_eq!(partition(record, fewer), Ok(of_key));
+    }
+
+    #[test]
+    fn outputs_that_cannot_be_addressed_are_refused_by_name() {
+        let source = Source { partition: 0, partitions: 4 };
+        let topic: Arc<str> = "out".into();
+        let error = OutputError::NoPartition { topic, partition: 4, partitions: 4 };
+        assert_eq!(partition(To::topic("out").partition(4), source), Err(error));
+        let error = OutputError::Undeclared { topic: "other".into() };
+        assert_eq!(partition(To::topic("other"), source), Err(error));
     }
 }

@@ -10,6 +10,9 @@ pub enum Partitioning {
     /// partitions stay co-partitioned. Without a key: in turn.
     #[default]
     ByKey,
+    /// The number of the input's partition, if the output topic has as many partitions as the input
+    /// topic; otherwise by key.
+    AsInput,
     /// In turn.
     RoundRobin,
     /// This one.
@@ -22,6 +25,7 @@ impl fmt::Debug for Partitioning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ByKey => f.write_str("ByKey"),
+            Self::AsInput => f.write_str("AsInput"),
             Self::RoundRobin => f.write_str("RoundRobin"),
             Self::To(partition) => write!(f, "To({partition})"),
             Self::With(_) => f.write_str("With(..)"),

@@ -31,6 +31,11 @@ impl KafkaError {
 }
 
 impl KafkaError {
+    /// Nothing was heard in time.
+    pub(crate) fn no_answer(call: &'static str) -> Self {
+        Self::new(call, ErrorKind::Timeout, Disposition::Retriable, "no broker answered in time")
+    }
+
     /// Whether Kafka could not be reached, as opposed to having refused.
     pub fn is_connection(&self) -> bool {
         matches!(self.kind, ErrorKind::Timeout | ErrorKind::Transport | ErrorKind::AllBrokersDown)

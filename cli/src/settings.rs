@@ -1,0 +1,276 @@
+//! The settings of `countersign run`: flags, a file with the same names, and what becomes of them.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use countersign::Config;
+use countersign::kafka::librdkafka::{ClusterConfig, SettingError};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::logging::LogFormat;
+use crate::values::{
+    Assignor, Compression, GroupProtocol, Interval, Memory, OnDamagedStore, OnExpired, Passed,
+    Start, names, passed_settings,
+};
+
+/// A built-in handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum HandlerName {
+    /// Same key, value, headers and timestamp; same partition if the topics have as many
+    Copy,
+}
+
+/// All of them can stand in the file too; none is needed until both were read.
+#[derive(Clone, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Where to find Kafka
+    #[arg(long, value_name = "HOST:PORT[,..]")]
+    brokers: Option<String>,
+    /// The consumer group
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// The topics to read
+    #[arg(long, value_name = "TOPIC[,..]", value_delimiter = ',')]
+    #[serde(deserialize_with = "names")]
+    input: Option<Vec<String>>,
+    /// The topic to write to
+    #[arg(long, value_name = "TOPIC")]
+    output: Option<String>,
+    /// The directory of the store, of this instance alone; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// What is done with each message [default: copy]
+    #[arg(long, value_enum, value_name = "NAME")]
+    handler: Option<HandlerName>,
+    /// End with code 0 once the group has committed all that was there at the start
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", hide_possible_values = true)]
+    until_caught_up: Option<bool>,
+    /// Settings by the same names, in TOML; flags win
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// Any setting of librdkafka; those that would break exactly-once are refused. In the file: a
+    /// table `librdkafka`, the place for passwords
+    #[arg(short = 'X', long = "librdkafka", value_name = "SETTING=VALUE")]
+    #[serde(deserialize_with = "passed_settings")]
+    librdkafka: Vec<Passed>,
+    /// How the log is written [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// The name of this instance: unique in the group, kept by a restart [default: host and store]
+    #[arg(long, value_name = "NAME", help_heading = "The group")]
+    instance: Option<String>,
+    /// How many group members run in this process [default: 1]
+    #[arg(long, value_name = "N", help_heading = "The group")]
+    workers: Option<u32>,
+    /// Where a group starts that has no commit at all [default: earliest]
+    #[arg(long, value_enum, value_name = "WHERE", help_heading = "The group")]
+    start: Option<Start>,
+    /// What to do when the commits of a known group are gone [default: fail]
+    #[arg(long, value_enum, value_name = "POLICY", help_heading = "The group")]
+    on_expired_commit: Option<OnExpired>,
+    /// How members share out partitions [default: cooperative-sticky]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "The group")]
+    assignor: Option<Assignor>,
+    /// Which rebalance protocol to speak; consumer (KIP-848) needs Kafka 4 [default: classic]
+    #[arg(long, value_enum, value_name = "NAME", help_heading = "The group")]
+    group_protocol: Option<GroupProtocol>,
+
+    /// How long a transaction is filled at most [default: 100ms]
+    #[arg(long, value_name = "TIME", help_heading = "Transactions")]
+    commit_interval: Option<Interval>,
+    /// How many messages a transaction holds at most [default: 1000000]
+    #[arg(long, value_name = "N", help_heading = "Transactions")]
+    max_transaction_records: Option<u64>,
+    /// When the coordinator gives an open transaction up [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Transactions")]
+    transaction_timeout: Option<Interval>,
+    /// What the transactional ids begin with
+    #[arg(long, value_name = "PREFIX", help_heading = "Transactions")]
+    transactional_id_prefix: Option<String>,
+    /// End one transaction before the next is filled
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", hide_possible_values = true)]
+    #[arg(help_heading = "Transactions")]
+    no_pipelining: Option<bool>,
+    /// Leave out the header that says from which message an output was made
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "true", hide_possible_values = true)]
+    #[arg(help_heading = "Transactions")]
+    no_provenance: Option<bool>,
+    /// How outputs are compressed [default: none]
+    #[arg(long, value_enum, value_name = "CODEC", help_heading = "Transactions")]
+    compression: Option<Compression>,
+
+    /// How long the first contact with Kafka is tried [default: 1m]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    connect_timeout: Option<Interval>,
+    /// How long a shutdown waits for work under way [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    drain: Option<Interval>,
+    /// How often a message may fail before the processor stops [default: without limit]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    max_attempts: Option<u32>,
+    /// How much input one worker holds in memory [default: 48MiB]
+    #[arg(long, value_name = "SIZE", help_heading = "Limits")]
+    memory: Option<Memory>,
+    /// How long the store keeps the history of transactions [default: 24h]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    history: Option<Interval>,
+    /// What to do with a damaged store: move it aside and make a new one, or stop
+    /// [default: quarantine]
+    #[arg(long, value_enum, value_name = "POLICY", help_heading = "Limits")]
+    on_damaged_store: Option<OnDamagedStore>,
+}
+
+impl Settings {
+    /// Adds what the file says and no flag does.
+    pub(crate) fn with_file(self) -> Result<Self, Failure> {
+        let Some(path) = self.config.clone() else { return Ok(self) };
+        let file = Self::read(&path)?;
+        Ok(self.over(file))
+    }
+
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("--config {shown}: {error}")))?;
+        // Without the line itself, which may hold a password.
+        toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or_else(String::new, |before| {
+                format!(", line {}", before.matches('\n').count() + 1)
+            });
+            Failure::usage(format!("--config {shown}{line}: {}", error.message()))
+        })
+    }
+
+    fn over(self, file: Self) -> Self {
+        Self {
+            brokers: self.brokers.or(file.brokers),
+            group: self.group.or(file.group),
+            input: self.input.or(file.input),
+            output: self.output.or(file.output),
+            store: self.store.or(file.store),
+            handler: self.handler.or(file.handler),
+            until_caught_up: self.until_caught_up.or(file.until_caught_up),
+            config: self.config,
+            // Later ones replace earlier ones.
+            librdkafka: [file.librdkafka, self.librdkafka].concat(),
+            log_format: self.log_format.or(file.log_format),
+            instance: self.instance.or(file.instance),
+            workers: self.workers.or(file.workers),
+            start: self.start.or(file.start),
+            on_expired_commit: self.on_expired_commit.or(file.on_expired_commit),
+            assignor: self.assignor.or(file.assignor),
+            group_protocol: self.group_protocol.or(file.group_protocol),
+            commit_interval: self.commit_interval.or(file.commit_interval),
+            max_transaction_records: self.max_transaction_records.or(file.max_transaction_records),
+            transaction_timeout: self.transaction_timeout.or(file.transaction_timeout),
+            transactional_id_prefix: self.transactional_id_prefix.or(file.transactional_id_prefix),
+            no_pipelining: self.no_pipelining.or(file.no_pipelining),
+            no_provenance: self.no_provenance.or(file.no_provenance),
+            compression: self.compression.or(file.compression),
+            connect_timeout: self.connect_timeout.or(file.connect_timeout),
+            drain: self.drain.or(file.drain),
+            max_attempts: self.max_attempts.or(file.max_attempts),
+            memory: self.memory.or(file.memory),
+            history: self.history.or(file.history),
+            on_damaged_store: self.on_damaged_store.or(file.on_damaged_store),
+        }
+    }
+
+    pub(crate) fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or(LogFormat::Text)
+    }
+
+    pub(crate) fn handler(&self) -> HandlerName {
+        self.handler.unwrap_or(HandlerName::Copy)
+    }
+
+    pub(crate) fn until_caught_up(&self) -> bool {
+        self.until_caught_up.unwrap_or(false)
+    }
+
+    /// What the library is told, and the output topic.
+    pub(crate) fn processor(&self) -> Result<(Config, &str), Failure> {
+        let Self { brokers, group, input, output, store, .. } = self;
+        let (Some(brokers), Some(group), Some(input), Some(output), Some(store)) =
+            (brokers, group, input, output, store)
+        else {
+            return Err(self.missing());
+        };
+        let cluster = self.cluster(ClusterConfig::new(brokers, group, input));
+        let mut config = Config::new(cluster, store);
+        config.outputs = vec![output.clone()];
+        set(&mut config.instance, self.instance.clone());
+        config.transactional_id_prefix.clone_from(&self.transactional_id_prefix);
+        config.attempts = self.max_attempts;
+        set(&mut config.workers, self.workers);
+        set(&mut config.start, self.start.map(Into::into));
+        set(&mut config.expired, self.on_expired_commit.map(Into::into));
+        set(&mut config.commit_interval, self.commit_interval.map(|it| it.0));
+        set(&mut config.transaction_records, self.max_transaction_records);
+        set(&mut config.pipelined, self.no_pipelining.map(|no| !no));
+        set(&mut config.provenance, self.no_provenance.map(|no| !no));
+        set(&mut config.connect_timeout, self.connect_timeout.map(|it| it.0));
+        set(&mut config.drain, self.drain.map(|it| it.0));
+        set(&mut config.memory_bytes, self.memory.map(|it| it.0));
+        set(&mut config.history, self.history.map(|it| it.0));
+        set(&mut config.damage, self.on_damaged_store.map(Into::into));
+        Ok((config, output))
+    }
+
+    fn missing(&self) -> Failure {
+        let given = [
+            ("brokers", self.brokers.is_some()),
+            ("group", self.group.is_some()),
+            ("input", self.input.is_some()),
+            ("output", self.output.is_some()),
+            ("store", self.store.is_some()),
+        ];
+        let missing = given.iter().filter(|(_, given)| !given).map(|(name, _)| format!("--{name}"));
+        let missing: Vec<String> = missing.collect();
+        let remedy = "give it as a flag, or by the same name in the file of --config";
+        Failure::usage(format!("missing: {}; {remedy}", missing.join(", ")))
+    }
+
+    fn cluster(&self, mut cluster: ClusterConfig) -> ClusterConfig {
+        set(&mut cluster.assignor, self.assignor.map(Into::into));
+        set(&mut cluster.group_protocol, self.group_protocol.map(Into::into));
+        set(&mut cluster.compression, self.compression.map(Into::into));
+        let timeout = self.transaction_timeout.map(|it| it.0.as_millis());
+        let timeout = timeout.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
+        set(&mut cluster.transaction_timeout_ms, timeout);
+        let passed = self.librdkafka.iter();
+        cluster.extra = passed.map(|it| (it.name.clone(), it.value.clone())).collect();
+        cluster
+    }
+
+    /// An error in the words of the command line.
+    pub(crate) fn refused(&self, error: &SettingError) -> Failure {
+        let SettingError { setting, value, why, remedy, .. } = error;
+        if self.librdkafka.iter().any(|passed| passed.name == *setting) {
+            return Failure::usage(format!("-X {setting}={value}: {why}; {remedy}"));
+        }
+        let flag = match setting.as_str() {
+            "topics" => "input",
+            "outputs" => "output",
+            "transaction_records" => "max-transaction-records",
+            "transaction_timeout_ms" => "transaction-timeout",
+            other => other,
+        };
+        Failure::usage(format!("--{} {value:?}: {why}; {remedy}", flag.replace('_', "-")))
+    }
+}
+
+fn set<T>(field: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *field = given;
+    }
+}

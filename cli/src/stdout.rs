@@ -1,0 +1,25 @@
+//! Data goes to standard output, whole; everything else goes to standard error.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Writes a JSON document.
+pub(crate) fn json(report: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(report).map_err(Failure::internal)?;
+    text.push('\n');
+    write(&text)
+}
+
+/// Writes text; a reader that has seen enough is no error.
+pub(crate) fn write(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::internal(format!("standard output cannot be written: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
