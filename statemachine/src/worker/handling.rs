@@ -1,5 +1,7 @@
 //! From received to finished: admission, handlers, retries.
 
+use std::collections::BTreeMap;
+
 use crate::entry::{Moved, Note, PartitionId};
 use crate::span::Span;
 use crate::state::Reason;
@@ -7,7 +9,7 @@ use crate::transition::Event;
 
 use super::effect::{Effect, Notice, StopReason};
 use super::input::{Failure, FailureClass};
-use super::partition::{Partition, Retry, Tenure};
+use super::partition::{Partition, Tenure};
 use super::window::Phase;
 use super::{Time, Worker};
 
@@ -51,6 +53,15 @@ impl Worker {
         }
     }
 
+    /// What is read while the partition is being let go is not admitted, and so the end is not
+    /// reached either: a commit may not pass what was dropped.
+    pub(super) fn on_at_end(&mut self, id: PartitionId, epoch: u64, offset: u64) {
+        let Some(partition) = self.owned(id, epoch) else { return };
+        if partition.tenure == Tenure::Owned {
+            partition.at_end(offset);
+        }
+    }
+
     pub(super) fn on_finished(&mut self, id: PartitionId, epoch: u64, span: Span) {
         if let Some(partition) = self.owned(id, epoch) {
             partition.window.set(span, Phase::Finished);
@@ -77,7 +88,7 @@ impl Worker {
         let attempt = partition.count_attempt(offset, reason);
         partition.window.set(Span::one(offset), Phase::Waiting);
         let wait = self.settings.retry.wait(attempt, self.settings.seed ^ offset);
-        partition.retry = Some(Retry { offset, due: now + wait });
+        partition.retries.insert(offset, now + wait);
         let note = Note::Failure(message.clone());
         let moved = partition.moved(Span::one(offset), Event::RolledBack(reason), note);
         self.note([moved]);
@@ -117,15 +128,20 @@ impl Worker {
         let (now, write) = (self.now, self.journal.next_write());
         let mut moves = Vec::new();
         for partition in self.partitions.values_mut() {
-            let Some(Retry { offset, due }) = partition.retry else { continue };
-            if due > now || partition.tenure != Tenure::Owned {
+            if partition.tenure != Tenure::Owned {
                 continue;
             }
-            partition.retry = None;
-            let span = Span::one(offset);
-            partition.window.set(span, Phase::Admitting { write });
-            moves.push(partition.moved(span, Event::Again, Note::None));
-            moves.push(partition.moved(span, Event::Start, Note::None));
+            let (ready, later) = std::mem::take(&mut partition.retries)
+                .into_iter()
+                .partition(|&(_, due)| due <= now);
+            partition.retries = later;
+            for (offset, _) in BTreeMap::into_iter(ready) {
+                let span = Span::one(offset);
+                partition.window.set(span, Phase::Admitting { write });
+                for event in [Event::Again, Event::Start] {
+                    moves.push(Moved { partition: partition.id, span, event, note: Note::None });
+                }
+            }
         }
         if !moves.is_empty() {
             self.note(moves);
@@ -135,6 +151,6 @@ impl Worker {
 
     pub(super) fn handling_due(&self) -> Option<Time> {
         let owned = self.partitions.values().filter(|p| p.tenure == Tenure::Owned);
-        owned.filter_map(|p| p.retry.map(|retry| retry.due)).min()
+        owned.flat_map(|p| p.retries.values().copied()).min()
     }
 }

@@ -238,3 +238,7 @@ pub(crate) fn verdict<'a>(
     }
     Some(if first { Verdict::Committed } else { Verdict::NotCommitted })
 }
+
+#[cfg(test)]
+#[path = "recovery_test.rs"]
+mod tests;

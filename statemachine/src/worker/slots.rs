@@ -105,8 +105,8 @@ impl Worker {
         }
     }
 
-    /// Whose output was refused: what the report names, else the only message of the transaction. If
-    /// there are several, they are sent one per transaction until the one is found.
+    /// Whose output was refused: what the report names, else the only message of the transaction.
+    /// If there are several, they are sent one per transaction until the one is found.
     fn find_blame(&mut self, number: u64, fault: &Fault) {
         let refused = match (fault.call, fault.disposition) {
             (Call::Send | Call::Flush, Disposition::Abortable) => true,
@@ -155,7 +155,8 @@ impl Worker {
         self.open(slot, Renewal::InDoubt);
     }
 
-    /// The partitions that can tell whether a transaction was committed: owned since without a break.
+    /// The partitions that can tell whether a transaction was committed: owned since then without
+    /// a break.
     fn witnesses(&self, number: u64) -> Vec<PartitionId> {
         let transaction = self.transactions.iter().find(|t| t.number == number);
         let sent = transaction.into_iter().flat_map(|t| &t.sent);
@@ -205,15 +206,15 @@ impl Worker {
 
     pub(super) fn open(&mut self, slot: u32, why: Renewal) {
         self.counts.renewed += 1;
-        self.set_slot(slot, Slot::Opening);
+        self.set_slot(slot, Slot::Opening { tries: 0 });
         self.notice(Notice::Renewing { slot, why });
         self.effects.push_back(Effect::Open { slot, why });
     }
 
     fn close_slot(&mut self, slot: u32) {
         let tries = match self.slots.get(slot as usize) {
-            Some(Slot::Closed { tries, .. }) => tries.saturating_add(1),
-            Some(Slot::Opening | Slot::Idle | Slot::Busy) | None => 1,
+            Some(Slot::Closed { tries, .. } | Slot::Opening { tries }) => tries.saturating_add(1),
+            Some(Slot::Idle | Slot::Busy) | None => 1,
         };
         let wait = self.settings.abort_backoff.wait(tries, self.settings.seed);
         self.set_slot(slot, Slot::Closed { tries, due: self.now + wait });
@@ -221,10 +222,10 @@ impl Worker {
 
     pub(super) fn advance_slots(&mut self) {
         for (slot, state) in (0_u32..).zip(&mut self.slots) {
-            if let Slot::Closed { due, .. } = *state
+            if let Slot::Closed { due, tries } = *state
                 && due <= self.now
             {
-                *state = Slot::Opening;
+                *state = Slot::Opening { tries };
                 self.effects.push_back(Effect::Open { slot, why: Renewal::Failed });
             }
         }
