@@ -181,11 +181,18 @@ impl Processor {
                 clerk: clerk.clone(),
                 scout: scout.clone(),
                 status: status.clone(),
-                stop: self.stop.subscribe(),
+                stop: self.stop(),
                 probe: probe.clone(),
             })?);
         }
         self.drive(drivers).await
+    }
+
+    /// Tells at once what was asked before: a new receiver takes the value as seen.
+    fn stop(&self) -> watch::Receiver<Stop> {
+        let mut stop = self.stop.subscribe();
+        stop.mark_changed();
+        stop
     }
 
     /// Runs the workers; if one ends with an error the others finish what is under way.

@@ -131,7 +131,10 @@ impl Instance {
         let ended = match result {
             Ok(Ok(())) if is_leaving => "end: left in good order",
             Ok(Err(RunError::Aborted)) => "end: crashed",
-            Ok(Err(RunError::Store(StoreError::Full))) => "end: store full",
+            // With several workers the other one may be the first to say so.
+            Ok(Err(RunError::Store(StoreError::Full | StoreError::Closed { .. }))) => {
+                "end: store full"
+            }
             Err(error) if error.is_cancelled() => "end: crashed",
             Ok(Ok(())) => return self.fail("it ended though nobody asked it to"),
             Ok(Err(error)) => return self.fail(&format!("it stopped: {error}")),
