@@ -200,7 +200,7 @@ impl ModelKafka {
     fn put_committed(&self, group: &str, partition: &TopicPartition, to: Option<Committed>) {
         self.with(|state| {
             let now = state.now;
-            state.group(&Arc::from(group)).offsets.set(partition.clone(), to, now, None);
+            state.group(&Arc::from(group)).offsets.set(partition.clone(), to, now);
             state.changed();
         });
     }

@@ -59,7 +59,7 @@ pub struct Evidence {
     pub inputs: BTreeMap<TopicPartition, Vec<Input>>,
     /// Every visible output, per partition in offset order.
     pub outputs: Vec<Seen>,
-    /// Every change of the group's offsets.
+    /// Every commit of the group's offsets, in the order in which they were sent.
     pub commits: BTreeMap<TopicPartition, Vec<CommitRecord>>,
     /// The end of each input partition's log.
     pub ends: BTreeMap<TopicPartition, u64>,
@@ -80,7 +80,9 @@ impl Evidence {
     ) -> Self {
         let partitions = world.partitions();
         let history = |partition: &TopicPartition| {
-            (partition.clone(), kafka.commit_history(World::GROUP, partition))
+            let mut history = kafka.commit_history(World::GROUP, partition);
+            history.sort_by_key(|record| record.position);
+            (partition.clone(), history)
         };
         let end = |partition: &TopicPartition| {
             let end = kafka.high_watermark(&partition.topic, partition.partition);

@@ -1,4 +1,5 @@
-//! Committed offsets never go back, and every one is of a transaction.
+//! Committed offsets never go back, and every one is of a transaction. (That none becomes visible
+//! after a later one is Kafka's own rule, by their places in the group's log.)
 
 use crate::sim::evidence::Evidence;
 
