@@ -31,7 +31,8 @@ fn main() -> Result<()> {
     let filled = began.elapsed();
     let bytes = size(&path)?;
     println!("{messages} messages, {per_transaction} per transaction: {bytes} bytes on disk,");
-    println!("  {:.3} bytes per message, written in {filled:?}", bytes as f64 / messages as f64);
+    let thousandths = bytes * 1_000 / messages;
+    println!("  {thousandths} thousandths of a byte per message, written in {filled:?}");
 
     let began = Instant::now();
     let mut journal = open(&path, 2)?;

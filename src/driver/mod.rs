@@ -193,6 +193,8 @@ impl Driver {
     /// # Errors
     /// Why it stopped, unless it was asked to.
     pub(crate) async fn run(mut self) -> Result<(), RunError> {
+        // It may have been told to stop before it listened.
+        self.stop.mark_changed();
         loop {
             while let Some(effect) = self.worker.poll_effect() {
                 if self.probe.as_ref().is_some_and(|lives| !lives(self.number, &effect)) {

@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_that_quotes_it() {
-        let error = catching::<()>(|| panic!("torn page")).unwrap_err();
+        let error = catching::<()>(|| panic!("torn page")).expect_err("it panics");
         assert!(matches!(&error, StoreError::Panicked { what } if what.contains("torn page")));
         assert!(error.is_damage());
         assert!(!QUIET.get());

@@ -153,8 +153,9 @@ fn open_watched(path: &Path) -> Result<SledStore, StoreError> {
         .name("store-open".to_owned())
         .spawn(move || {
             let opened = catching(|| {
+                let held = fs::metadata(of_thread.join(DATA_FILE)).map_or(0, |it| it.len());
                 let store = SledStore::open(&of_thread)?;
-                check_contents(&of_thread, &store)?;
+                check_contents(&of_thread, &store, held)?;
                 Ok(store)
             });
             // Nobody waits any more after the time-out; then the store closes again.
@@ -167,9 +168,9 @@ fn open_watched(path: &Path) -> Result<SledStore, StoreError> {
 }
 
 /// Reads what will be relied on: everything but the history, which may be large and explains only.
-fn check_contents(path: &Path, store: &SledStore) -> Result<(), StoreError> {
+fn check_contents(path: &Path, store: &SledStore, held: u64) -> Result<(), StoreError> {
     match store.get(&[IdentityRecord::KIND])? {
-        None => return check_unnamed(path, store),
+        None => return check_unnamed(path, store, held),
         Some(value) => {
             let record = IdentityRecord::read(&[IdentityRecord::KIND], &value)?;
             if record.format != FORMAT {
@@ -197,14 +198,21 @@ fn check_contents(path: &Path, store: &SledStore) -> Result<(), StoreError> {
 }
 
 /// A store without an identity: new, one whose identity was destroyed, or somebody else's.
-fn check_unnamed(path: &Path, store: &SledStore) -> Result<(), StoreError> {
+///
+/// sled takes a file of rubbish for an empty one. So a file that held bytes and has no record is
+/// damaged; it may also be new and its first record was never written, and then moving it away
+/// loses nothing.
+fn check_unnamed(path: &Path, store: &SledStore, held: u64) -> Result<(), StoreError> {
     let mut first = None;
     store.scan(&KeyRange::ALL, Order::Rising, &mut |key, value| {
         first = Some(Record::read(key, value).is_ok());
         ControlFlow::Break(())
     })?;
     match first {
-        None if store.has_only_our_tree() => Ok(()),
+        None if store.has_only_our_tree() && held == 0 => Ok(()),
+        None if store.has_only_our_tree() => {
+            Err(StoreError::Corrupt { what: format!("none of its {held} bytes is readable") })
+        }
         Some(true) => Err(StoreError::Corrupt { what: "its identity record is gone".to_owned() }),
         None | Some(false) => Err(StoreError::NotAStore {
             path: path.to_owned(),

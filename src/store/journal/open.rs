@@ -25,12 +25,11 @@ impl Journal {
         options: JournalOptions,
     ) -> Result<Self, StoreError> {
         let mut batch = Batch::default();
-        match identity_of(&*store)? {
-            Some(stored) => check_identity(&stored, identity)?,
-            None => {
-                let record = IdentityRecord { format: FORMAT, identity: identity.clone() };
-                batch.put(record.key(), record.value());
-            }
+        if let Some(stored) = identity_of(&*store)? {
+            check_identity(&stored, identity)?;
+        } else {
+            let record = IdentityRecord { format: FORMAT, identity: identity.clone() };
+            batch.put(record.key(), record.value());
         }
         let last = last_of::<SessionRecord>(&*store)?.map_or(0, |session| session.number);
         let session = SessionRecord {

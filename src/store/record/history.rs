@@ -21,8 +21,9 @@ impl Sequence {
     }
 
     /// The session it belongs to.
-    pub fn session(self) -> u32 {
-        u32::try_from(self.0 >> SESSION_SHIFT).expect("64 - 40 bits fit 32 bits")
+    pub const fn session(self) -> u32 {
+        let [high, middle, low, ..] = self.0.to_be_bytes();
+        u32::from_be_bytes([0, high, middle, low])
     }
 }
 
