@@ -111,7 +111,7 @@ impl Processor {
     /// Why it cannot go on; nothing is lost or doubled by any of it.
     pub async fn run(self) -> Result<(), RunError> {
         let kafka = LibrdKafka::new(self.config.cluster.clone()).map_err(RunError::of_setting)?;
-        self.run_on(Arc::new(kafka), Host::Threads, open_store, None).await
+        self.run_on(Arc::new(kafka), Host::Threads, open_store, rand::random(), None).await
     }
 
     /// Like [`run`](Self::run), and shuts down on Ctrl-C and `SIGTERM`; the second one aborts.
@@ -138,9 +138,10 @@ impl Processor {
         kafka: Arc<K>,
         host: Host,
         open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
+        incarnation: u64,
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
-        let result = self.work_on(kafka, host, open, probe).await;
+        let result = self.work_on(kafka, host, open, incarnation, probe).await;
         if let Err(error) = &result {
             for cell in &self.cells {
                 cell.connection(Connection::Failed(error.to_string()));
@@ -154,13 +155,13 @@ impl Processor {
         kafka: Arc<K>,
         host: Host,
         open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
-        mut probe: Option<Probe>,
+        incarnation: u64,
+        probe: Option<Probe>,
     ) -> Result<(), RunError> {
         let config = &self.config;
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
         let cluster_id = self.first_contact(&scout).await?;
         let topics = self.outputs(&scout).await?;
-        let incarnation = rand::random();
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
         let clerk = Clerk::start(journal, host);
         self.claim(&*kafka, &clerk).await?;
@@ -180,11 +181,18 @@ impl Processor {
                 clerk: clerk.clone(),
                 scout: scout.clone(),
                 status: status.clone(),
-                stop: self.stop.subscribe(),
-                probe: probe.take(),
+                stop: self.stop(),
+                probe: probe.clone(),
             })?);
         }
         self.drive(drivers).await
+    }
+
+    /// Tells at once what was asked before: a new receiver takes the value as seen.
+    fn stop(&self) -> watch::Receiver<Stop> {
+        let mut stop = self.stop.subscribe();
+        stop.mark_changed();
+        stop
     }
 
     /// Runs the workers; if one ends with an error the others finish what is under way.
@@ -222,6 +230,7 @@ impl Processor {
             }
             tracing::info!(error = %source, "waiting for Kafka");
             tokio::select! {
+                biased;
                 () = sleep(Duration::from_millis(500)) => {}
                 _ = stop.wait_for(|stop| *stop != Stop::No) => return Err(RunError::Aborted),
             }

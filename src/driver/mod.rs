@@ -72,8 +72,8 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) probe: Option<Probe>,
 }
 
-/// Decides before an effect whether the driver lives on.
-pub type Probe = Box<dyn FnMut(&Effect) -> bool + Send>;
+/// Decides before an effect of a worker whether its driver lives on.
+pub type Probe = Arc<dyn Fn(u32, &Effect) -> bool + Send + Sync>;
 
 /// Whether the driver should go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +97,8 @@ pub(crate) struct Identified {
 
 pub(crate) struct Driver {
     worker: Worker,
+    /// Which worker of the process this is.
+    number: u32,
     started: Instant,
     inbox: Inbox,
     news: mpsc::UnboundedReceiver<News>,
@@ -164,6 +166,7 @@ impl Driver {
             member: parts.settings.instance.clone(),
             transactional_ids: parts.transactional_ids,
             worker: Worker::new(parts.settings, Duration::ZERO),
+            number: parts.worker,
             started: Instant::now(),
             inbox,
             news,
@@ -194,7 +197,7 @@ impl Driver {
         self.stop.mark_changed();
         loop {
             while let Some(effect) = self.worker.poll_effect() {
-                if self.probe.as_mut().is_some_and(|lives| !lives(&effect)) {
+                if self.probe.as_ref().is_some_and(|lives| !lives(self.number, &effect)) {
                     return Err(RunError::Aborted);
                 }
                 if let Effect::Stop(result) = effect {
