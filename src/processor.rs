@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, persistently};
+use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, persistently, settle_unowned};
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
@@ -185,7 +185,20 @@ impl Processor {
                 probe: probe.clone(),
             })?);
         }
-        self.drive(drivers).await
+        self.drive(drivers).await?;
+        self.settle(&scout, &clerk).await;
+        Ok(())
+    }
+
+    /// Learns what became of messages whose partitions went to other instances. The next owner does
+    /// not need it; whoever looks into the store does.
+    async fn settle(&self, scout: &Scout, clerk: &Clerk) {
+        let config = &self.config;
+        let workers = 0..config.workers;
+        let ours: Vec<String> = workers.map(|worker| config.settings(worker, 0).instance).collect();
+        if let Err(error) = settle_unowned(scout, clerk, &ours).await {
+            tracing::debug!(%error, "some messages stay unsettled in the store until the next start");
+        }
     }
 
     /// Tells at once what was asked before: a new receiver takes the value as seen.
