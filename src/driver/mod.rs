@@ -25,7 +25,7 @@ pub use host::Host;
 pub(crate) use clerk::Clerk;
 pub(crate) use jobs::settle_unowned;
 pub(crate) use run::{Progress, RunInput};
-pub(crate) use scout::{Scout, persistently};
+pub(crate) use scout::{Scout, existing, persistently};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
