@@ -104,7 +104,8 @@ impl Worker {
             }
             let numbers = partition.window.iter().filter_map(|piece| match piece.phase {
                 Phase::Sent { number } => Some(number),
-                Phase::Admitting { .. }
+                Phase::Received
+                | Phase::Admitting { .. }
                 | Phase::Ready
                 | Phase::Running
                 | Phase::Waiting
