@@ -140,6 +140,12 @@ impl Worker {
     fn advance_assigning(&mut self, ids: Vec<PartitionId>, asked: bool) -> Option<Rebalance> {
         let mut wanted = ids.clone();
         wanted.retain(|id| !self.is_let_go(*id));
+        if wanted.is_empty() && self.drain != Drain::No {
+            // The budget is used up while the group's answer is still awaited: the partitions were
+            // never started, and an assignment cannot be answered in part. The member goes as it is.
+            self.partitions.retain(|id, _| !ids.contains(id));
+            return None;
+        }
         let undecided = |slot: &Slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. });
         if !asked && !wanted.is_empty() {
             if self.slots.iter().any(undecided) {
@@ -199,6 +205,8 @@ impl Worker {
             self.alone.remove(id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }
+        // Another worker of this process may be the next owner: what it writes must come after.
+        self.write_journal();
         self.effects.push_back(Effect::Unassign(ids));
         None
     }
