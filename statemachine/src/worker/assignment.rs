@@ -141,9 +141,7 @@ impl Worker {
         let mut wanted = ids.clone();
         wanted.retain(|id| !self.is_let_go(*id));
         if wanted.is_empty() && self.drain != Drain::No {
-            // The budget is used up while the group's answer is still awaited: the partitions were
-            // never started, and an assignment cannot be answered in part. The member goes as it is.
-            self.partitions.retain(|id, _| !ids.contains(id));
+            self.assign_abandoned(&ids);
             return None;
         }
         let undecided = |slot: &Slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. });
@@ -160,6 +158,21 @@ impl Worker {
         let starts = known.map(|p| Start { partition: p.id, offset: p.position }).collect();
         self.effects.push_back(Effect::Assign(starts));
         None
+    }
+
+    /// The budget is used up while partitions are still being recovered. Without an answer that
+    /// names all of them the group's revocation would never come; nothing of them is handled.
+    fn assign_abandoned(&mut self, ids: &[PartitionId]) {
+        let mut unknown = ids.to_vec();
+        unknown.retain(|id| !self.partitions.contains_key(id));
+        self.ask(&unknown);
+        let mut starts = Vec::new();
+        for id in ids {
+            let Some(partition) = self.partitions.get_mut(id) else { continue };
+            partition.tenure = Tenure::Abandoned;
+            starts.push(Start { partition: *id, offset: partition.position });
+        }
+        self.effects.push_back(Effect::Assign(starts));
     }
 
     fn ask(&mut self, ids: &[PartitionId]) {
