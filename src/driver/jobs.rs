@@ -136,7 +136,8 @@ async fn recover(scout: &Scout, clerk: &Clerk, identified: &Identified) -> Resul
     Ok(Found {
         commit,
         siblings,
-        known: !runs.is_empty(),
+        // A message that was only signed in proves no commit: the first one may never have come.
+        known: runs.iter().any(|run| run.history.state.is_confirmed()),
         log_start: log.start,
         log_end: log.end,
         topic_id: identified.topic_id,

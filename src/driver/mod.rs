@@ -285,6 +285,8 @@ impl Driver {
                 Ok(()) => self.handle(Input::Stored { write }),
                 Err(error) => return Err(RunError::Store(error)),
             },
+            // Once it is leaving, partitions are also assigned that are not read any more.
+            News::OutOfRange(_) if *self.stop.borrow() != Stop::No => {}
             News::OutOfRange(partition) => return Err(RunError::OutOfRange { partition }),
             News::Fault(error) => self.fault(&error),
             News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),
