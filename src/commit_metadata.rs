@@ -1,8 +1,8 @@
 //! The text form of a commit's metadata.
 //!
-//! Kafka keeps an offset's metadata as a string, and other tools write there too. So the binary form
-//! of [`CommitMetadata`](countersign_statemachine::CommitMetadata) travels in base64url without
-//! padding behind a prefix that nobody else uses; anything else is not ours.
+//! Kafka keeps an offset's metadata as a string, and other tools write there too. So the binary
+//! form of [`CommitMetadata`](countersign_statemachine::CommitMetadata) travels in base64url
+//! without padding behind a prefix that nobody else uses; anything else is not ours.
 
 use data_encoding::BASE64URL_NOPAD;
 use thiserror::Error;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, existing};
+use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, existing, settle_unowned};
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
@@ -111,7 +111,7 @@ impl Processor {
     /// Why it cannot go on; nothing is lost or doubled by any of it.
     pub async fn run(self) -> Result<(), RunError> {
         let kafka = LibrdKafka::new(self.config.cluster.clone()).map_err(RunError::of_setting)?;
-        self.run_on(Arc::new(kafka), Host::Threads, open_store, None).await
+        self.run_on(Arc::new(kafka), Host::Threads, open_store, rand::random(), None).await
     }
 
     /// Like [`run`](Self::run), and shuts down on Ctrl-C and `SIGTERM`; the second one aborts.
@@ -138,9 +138,10 @@ impl Processor {
         kafka: Arc<K>,
         host: Host,
         open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
+        incarnation: u64,
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
-        let result = self.work_on(kafka, host, open, probe).await;
+        let result = self.work_on(kafka, host, open, incarnation, probe).await;
         if let Err(error) = &result {
             for cell in &self.cells {
                 cell.connection(Connection::Failed(error.to_string()));
@@ -154,7 +155,8 @@ impl Processor {
         kafka: Arc<K>,
         host: Host,
         open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
-        mut probe: Option<Probe>,
+        incarnation: u64,
+        probe: Option<Probe>,
     ) -> Result<(), RunError> {
         let config = &self.config;
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
@@ -167,15 +169,11 @@ impl Processor {
             } => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
-        let incarnation = rand::random();
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
         let clerk = Clerk::start(journal, host);
         self.claim(&*kafka, &clerk).await?;
         let mut drivers = Vec::new();
         for (worker, status) in (0..config.workers).zip(&self.cells) {
-            let mut stop = self.stop.subscribe();
-            // Who asked for the end before now is heard as well.
-            stop.mark_changed();
             drivers.push(Driver::start(Parts {
                 kafka: Arc::clone(&kafka),
                 host,
@@ -190,11 +188,31 @@ impl Processor {
                 clerk: clerk.clone(),
                 scout: scout.clone(),
                 status: status.clone(),
-                stop,
-                probe: probe.take(),
+                stop: self.stop(),
+                probe: probe.clone(),
             })?);
         }
-        self.drive(drivers).await
+        self.drive(drivers).await?;
+        self.settle(&scout, &clerk).await;
+        Ok(())
+    }
+
+    /// Learns what became of messages whose partitions went to other instances. The next owner does
+    /// not need it; whoever looks into the store does.
+    async fn settle(&self, scout: &Scout, clerk: &Clerk) {
+        let config = &self.config;
+        let workers = 0..config.workers;
+        let ours: Vec<String> = workers.map(|worker| config.settings(worker, 0).instance).collect();
+        if let Err(error) = settle_unowned(scout, clerk, &ours).await {
+            tracing::debug!(%error, "some messages stay unsettled in the store until the next start");
+        }
+    }
+
+    /// Tells at once what was asked before: a new receiver takes the value as seen.
+    fn stop(&self) -> watch::Receiver<Stop> {
+        let mut stop = self.stop.subscribe();
+        stop.mark_changed();
+        stop
     }
 
     /// Runs the workers; if one ends with an error the others finish what is under way.

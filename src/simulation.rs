@@ -12,8 +12,9 @@ use crate::kafka::Kafka;
 use crate::processor::Processor;
 use crate::store::Store;
 
-/// Runs a processor on `kafka` and `store`. Before each effect of worker 0 the probe is asked; where
-/// it says no, everything ends there as in a crash.
+/// Runs a processor on `kafka` and `store`. Before each effect the probe is asked, with the worker's
+/// number; where it says no, that worker ends there as in a crash. `incarnation` is the number that
+/// is random elsewhere.
 ///
 /// # Errors
 /// [`RunError::Aborted`] after a crash; else like [`Processor::run`].
@@ -22,7 +23,8 @@ pub async fn run<K: Kafka>(
     kafka: Arc<K>,
     host: Host,
     store: Box<dyn Store>,
+    incarnation: u64,
     probe: Option<Probe>,
 ) -> Result<(), RunError> {
-    processor.run_on(kafka, host, |_| Ok(store), probe).await
+    processor.run_on(kafka, host, |_| Ok(store), incarnation, probe).await
 }

@@ -128,6 +128,16 @@ fn an_error_is_quoted_and_each_kind_of_absence_is_told_apart() {
 }
 
 #[test]
+fn a_takeover_within_one_process_is_not_called_a_kill() {
+    let (mut journal, id) = killed();
+    let crashed = Event::RolledBack(Reason::Crashed);
+    let entry = moved(id, Span::one(12_500), crashed, Note::None);
+    journal.append(&[entry], DAY_MS + 4_000).unwrap();
+    let story = told(&journal, 12_500);
+    assert!(story.contains("taken over anew") && !story.contains("killed"), "{story}");
+}
+
+#[test]
 fn another_author_is_named() {
     let (mut journal, id) = killed();
     let event = Event::FoundDone(Outcome::Elsewhere);

@@ -23,6 +23,7 @@ mod slot;
 pub use host::Host;
 
 pub(crate) use clerk::Clerk;
+pub(crate) use jobs::settle_unowned;
 pub(crate) use run::{Progress, RunInput};
 pub(crate) use scout::{Scout, existing, persistently};
 
@@ -72,8 +73,8 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) probe: Option<Probe>,
 }
 
-/// Decides before an effect whether the driver lives on.
-pub type Probe = Box<dyn FnMut(&Effect) -> bool + Send>;
+/// Decides before an effect of a worker whether its driver lives on.
+pub type Probe = Arc<dyn Fn(u32, &Effect) -> bool + Send + Sync>;
 
 /// Whether the driver should go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +98,8 @@ pub(crate) struct Identified {
 
 pub(crate) struct Driver {
     worker: Worker,
+    /// Which worker of the process this is.
+    number: u32,
     started: Instant,
     inbox: Inbox,
     news: mpsc::UnboundedReceiver<News>,
@@ -164,6 +167,7 @@ impl Driver {
             member: parts.settings.instance.clone(),
             transactional_ids: parts.transactional_ids,
             worker: Worker::new(parts.settings, Duration::ZERO),
+            number: parts.worker,
             started: Instant::now(),
             inbox,
             news,
@@ -192,7 +196,7 @@ impl Driver {
     pub(crate) async fn run(mut self) -> Result<(), RunError> {
         loop {
             while let Some(effect) = self.worker.poll_effect() {
-                if self.probe.as_mut().is_some_and(|lives| !lives(&effect)) {
+                if self.probe.as_ref().is_some_and(|lives| !lives(self.number, &effect)) {
                     return Err(RunError::Aborted);
                 }
                 if let Effect::Stop(result) = effect {
@@ -281,6 +285,8 @@ impl Driver {
                 Ok(()) => self.handle(Input::Stored { write }),
                 Err(error) => return Err(RunError::Store(error)),
             },
+            // Once it is leaving, partitions are also assigned that are not read any more.
+            News::OutOfRange(_) if *self.stop.borrow() != Stop::No => {}
             News::OutOfRange(partition) => return Err(RunError::OutOfRange { partition }),
             News::Fault(error) => self.fault(&error),
             News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),

@@ -189,6 +189,10 @@ fn told(happened: &Happened) -> String {
         ("reply lost", _) => {
             "its transaction was to be committed, and the reply was lost".to_owned()
         }
+        ("rolled back", "crashed") if !after => "the partition was taken over anew while it was \
+                                                 being handled; Kafka's committed offset showed \
+                                                 that nothing of it had become visible"
+            .to_owned(),
         ("rolled back", "crashed") => "the process had been killed while it was being handled; \
                                        Kafka's committed offset showed that nothing of it had \
                                        become visible"

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Batch, KeyRange, Order, Store, StoreError, Visitor};
 
 /// The disk of a [`MemoryStore`]: it outlives the store, as a disk outlives a process.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MemoryImage {
     live: BTreeMap<Vec<u8>, Vec<u8>>,
     durable: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -53,6 +53,12 @@ impl MemoryImage {
     /// The same for flushes.
     pub fn fail_flush(&mut self, n: u64) {
         self.flushes_left = Some(n);
+    }
+
+    /// Takes back failures that were asked for and have not come yet.
+    pub fn spare(&mut self) {
+        self.writes_left = None;
+        self.flushes_left = None;
     }
 
     /// Overwrites a value behind the store's back, as damage does; `None` removes the key.

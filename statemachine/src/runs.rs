@@ -146,7 +146,7 @@ impl Runs {
     ///
     /// `Start` begins a history where there is none. `Committed` closes gaps: the caller vouches
     /// that the span holds no message but those that were started, so that what was not read, or
-    /// not read since a rewind, joins the run before it. `FoundDone` cannot vouch for that: offsets
+    /// is pending (its message was compacted away since), joins the run before it. `FoundDone` cannot vouch for that: offsets
     /// without a history get one of their own, with no messages counted. Both leave alone what is
     /// confirmed. Other events must find a history everywhere in the span.
     ///
@@ -179,7 +179,7 @@ impl Runs {
     }
 
     fn committed(span: Span, parts: &[Run], event: Event) -> Result<Vec<Run>, ApplyError> {
-        let read = parts.iter().filter(|part| !is_unread(part.history));
+        let read = parts.iter().filter(|part| part.history.state != State::Pending);
         let mut next = read.map(|part| finish(*part, event)).collect::<Result<Vec<_>, _>>()?;
         if next.is_empty() {
             next.push(Run { span, count: 0, history: History::CLEAN });

@@ -7,3 +7,4 @@ pub mod conformance;
 pub mod model;
 pub mod proxy;
 pub mod reader;
+pub mod sim;

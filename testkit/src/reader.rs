@@ -8,6 +8,7 @@ mod load;
 pub use load::{LoadRecord, load};
 
 use std::collections::BTreeMap;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -264,9 +265,14 @@ pub fn committed_offsets(
     for partition in partitions(&consumer, topic, timeout)? {
         asked.add_partition(topic, partition);
     }
-    let answered = consumer
-        .committed_offsets(asked, timeout)
-        .map_err(ReaderError::kafka("asking for the offsets of", group))?;
+    let deadline = Instant::now() + timeout;
+    let answered = loop {
+        match consumer.committed_offsets(asked.clone(), timeout) {
+            Err(error) if is_moving(&error) && Instant::now() < deadline => sleep(POLL_INTERVAL),
+            answer => break answer,
+        }
+    };
+    let answered = answered.map_err(ReaderError::kafka("asking for the offsets of", group))?;
     let mut offsets = BTreeMap::new();
     for element in answered.elements() {
         element.error().map_err(ReaderError::kafka("asking for the offsets of", group))?;
@@ -276,4 +282,17 @@ pub fn committed_offsets(
         }
     }
     Ok(offsets)
+}
+
+/// Whether the group's coordinator is being created or is moving: a broker that has just started
+/// answers so for a moment.
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+        )
+    )
 }

@@ -10,7 +10,7 @@ use super::effect::{Effect, Start, StopReason};
 use super::input::Found;
 use super::partition::{Partition, Tenure};
 use super::recovery::recover;
-use super::transaction::Slot;
+use super::transaction::{Slot, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
 
@@ -25,22 +25,18 @@ pub(super) enum Drain {
     Leaving,
 }
 
-/// A rebalance that waits for its answer.
+/// A rebalance that waits for its answer. They are answered in the order they came.
 #[derive(Debug)]
 pub(super) enum Rebalance {
     /// The partitions are being recovered; `asked` once the questions are out.
     Assigning { ids: Vec<PartitionId>, asked: bool },
-    /// The partitions are being let go.
-    Revoking { ids: Vec<PartitionId> },
+    /// The partitions are being let go, within a budget; `None` if they are lost already.
+    Revoking { ids: Vec<PartitionId>, deadline: Option<Time> },
 }
 
 impl Worker {
-    pub(super) fn on_assigned(&mut self, ids: &[PartitionId]) {
-        for &id in ids {
-            self.epochs += 1;
-            self.partitions.insert(id, Partition::new(id, self.epochs));
-        }
-        self.rebalance = Some(Rebalance::Assigning { ids: ids.to_vec(), asked: false });
+    pub(super) fn on_assigned(&mut self, ids: Vec<PartitionId>) {
+        self.rebalances.push_back(Rebalance::Assigning { ids, asked: false });
     }
 
     pub(super) fn on_recovered(&mut self, id: PartitionId, epoch: u64, found: &Found) {
@@ -67,15 +63,13 @@ impl Worker {
 
     pub(super) fn on_revoked(&mut self, ids: Vec<PartitionId>) {
         let deadline = self.now + self.settings.leave_budget;
-        for &id in &ids {
-            self.leave(id, deadline);
-        }
-        self.rebalance = Some(Rebalance::Revoking { ids });
+        self.leave(&ids, deadline);
+        self.rebalances.push_back(Rebalance::Revoking { ids, deadline: Some(deadline) });
     }
 
     pub(super) fn on_lost(&mut self, ids: Vec<PartitionId>) {
         self.abandon(&ids);
-        self.rebalance = Some(Rebalance::Revoking { ids });
+        self.rebalances.push_back(Rebalance::Revoking { ids, deadline: None });
     }
 
     pub(super) fn on_drain(&mut self) {
@@ -85,17 +79,17 @@ impl Worker {
         let deadline = self.now + self.settings.leave_budget;
         self.drain = Drain::Until(deadline);
         let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
-        for id in ids {
-            self.leave(id, deadline);
-        }
+        self.leave(&ids, deadline);
     }
 
-    fn leave(&mut self, id: PartitionId, deadline: Time) {
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
-        if partition.tenure == Tenure::Owned {
-            partition.tenure = Tenure::Leaving { deadline };
-            if partition.is_running() {
-                self.effects.push_back(Effect::Interrupt { partition: id });
+    fn leave(&mut self, ids: &[PartitionId], deadline: Time) {
+        for &id in ids {
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
+            if partition.tenure == Tenure::Owned {
+                partition.tenure = Tenure::Leaving { deadline };
+                if partition.is_running() {
+                    self.effects.push_back(Effect::Interrupt { partition: id });
+                }
             }
         }
     }
@@ -110,7 +104,8 @@ impl Worker {
             }
             let numbers = partition.window.iter().filter_map(|piece| match piece.phase {
                 Phase::Sent { number } => Some(number),
-                Phase::Admitting { .. }
+                Phase::Received
+                | Phase::Admitting { .. }
                 | Phase::Ready
                 | Phase::Running
                 | Phase::Waiting
@@ -119,64 +114,120 @@ impl Worker {
             });
             sent.extend(numbers);
         }
-        if let Some(number) = sent.into_iter().min() {
+        let open = |number| self.transactions.iter().any(|t| t.number == number && t.is_open());
+        if let Some(number) = sent.into_iter().filter(|&number| open(number)).min() {
             self.abort_from(number, "partitions of it were lost");
         }
     }
 
     pub(super) fn advance_rebalance(&mut self) {
         self.give_up_overdue();
-        match self.rebalance.take() {
-            None => {}
-            Some(Rebalance::Assigning { ids, asked }) => self.advance_assigning(ids, asked),
-            Some(Rebalance::Revoking { ids }) => self.advance_revoking(ids),
+        while let Some(rebalance) = self.rebalances.pop_front() {
+            let waiting = match rebalance {
+                Rebalance::Assigning { ids, asked } => self.advance_assigning(ids, asked),
+                Rebalance::Revoking { ids, deadline } => self.advance_revoking(ids, deadline),
+            };
+            if let Some(waiting) = waiting {
+                self.rebalances.push_front(waiting);
+                break;
+            }
         }
         self.advance_drain();
     }
 
     /// No committed offset is read before every slot is registered: an open transaction of a former
-    /// self would hold it pending until its time-out.
-    fn advance_assigning(&mut self, ids: Vec<PartitionId>, asked: bool) {
-        let undecided = |slot: &Slot| matches!(slot, Slot::Opening | Slot::Closed { .. });
-        if !asked && self.slots.iter().any(undecided) {
-            self.rebalance = Some(Rebalance::Assigning { ids, asked });
-            return;
+    /// self would hold it pending until its time-out. What is taken back meanwhile, or comes when
+    /// the worker is leaving, is not waited for and not started.
+    fn advance_assigning(&mut self, ids: Vec<PartitionId>, asked: bool) -> Option<Rebalance> {
+        let mut wanted = ids.clone();
+        wanted.retain(|id| !self.is_let_go(*id));
+        if wanted.is_empty() && self.drain != Drain::No {
+            self.assign_abandoned(&ids);
+            return None;
         }
-        if !asked {
-            // What is recovered from the store must be all that was noted.
-            self.write_journal();
-            for partition in ids.iter().filter_map(|id| self.partitions.get(id)) {
-                let (partition, epoch) = (partition.id, partition.epoch);
-                self.effects.push_back(Effect::Recover { partition, epoch });
+        let undecided = |slot: &Slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. });
+        if !asked && !wanted.is_empty() {
+            if self.slots.iter().any(undecided) {
+                return Some(Rebalance::Assigning { ids, asked });
             }
+            self.ask(&wanted);
         }
-        let known = ids.iter().filter_map(|id| self.partitions.get(id));
+        let known = wanted.iter().filter_map(|id| self.partitions.get(id));
         if known.clone().any(|partition| partition.tenure == Tenure::Recovering) {
-            self.rebalance = Some(Rebalance::Assigning { ids, asked: true });
-            return;
+            return Some(Rebalance::Assigning { ids, asked: true });
         }
         let starts = known.map(|p| Start { partition: p.id, offset: p.position }).collect();
         self.effects.push_back(Effect::Assign(starts));
+        None
     }
 
-    fn advance_revoking(&mut self, ids: Vec<PartitionId>) {
-        if !self.are_settled(ids.iter()) {
-            self.rebalance = Some(Rebalance::Revoking { ids });
-            return;
+    /// The budget is used up while partitions are still being recovered. Without an answer that
+    /// names all of them the group's revocation would never come; nothing of them is handled.
+    fn assign_abandoned(&mut self, ids: &[PartitionId]) {
+        let mut unknown = ids.to_vec();
+        unknown.retain(|id| !self.partitions.contains_key(id));
+        self.ask(&unknown);
+        let mut starts = Vec::new();
+        for id in ids {
+            let Some(partition) = self.partitions.get_mut(id) else { continue };
+            partition.tenure = Tenure::Abandoned;
+            starts.push(Start { partition: *id, offset: partition.position });
         }
-        let undecided = self.undecided();
+        self.effects.push_back(Effect::Assign(starts));
+    }
+
+    fn ask(&mut self, ids: &[PartitionId]) {
+        // What is recovered from the store must be all that was noted.
+        self.write_journal();
+        for &partition in ids {
+            self.epochs += 1;
+            let epoch = self.epochs;
+            self.partitions.insert(partition, Partition::new(partition, epoch));
+            self.effects.push_back(Effect::Recover { partition, epoch });
+        }
+    }
+
+    fn is_let_go(&self, id: PartitionId) -> bool {
+        let leaving = match self.drain {
+            Drain::No => false,
+            Drain::Until(deadline) => deadline <= self.now,
+            Drain::Leaving => true,
+        };
+        leaving
+            || self.rebalances.iter().any(|rebalance| match rebalance {
+                Rebalance::Assigning { .. } => false,
+                Rebalance::Revoking { ids, .. } => ids.contains(&id),
+            })
+    }
+
+    fn advance_revoking(
+        &mut self,
+        ids: Vec<PartitionId>,
+        deadline: Option<Time>,
+    ) -> Option<Rebalance> {
+        // They may have been recovered after the group took them back.
+        match deadline {
+            Some(deadline) => self.leave(&ids, deadline),
+            None => self.abandon(&ids),
+        }
+        if !self.are_settled(ids.iter()) {
+            return Some(Rebalance::Revoking { ids, deadline });
+        }
         for id in &ids {
             let Some(partition) = self.partitions.remove(id) else { continue };
-            self.note(partition.let_go(&undecided));
+            self.note(partition.let_go());
             self.alone.remove(id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }
+        // Another worker of this process may be the next owner: what it writes must come after.
+        self.write_journal();
         self.effects.push_back(Effect::Unassign(ids));
+        None
     }
 
     /// Leaves the group once everything is settled, and ends once nothing is owned any more.
     fn advance_drain(&mut self) {
-        let settled = self.rebalance.is_none() && self.are_settled(self.partitions.keys());
+        let settled = self.rebalances.is_empty() && self.are_settled(self.partitions.keys());
         if matches!(self.drain, Drain::Until(_)) && settled && !self.stopped {
             self.drain = Drain::Leaving;
             self.effects.push_back(Effect::Leave);
@@ -187,12 +238,22 @@ impl Worker {
     }
 
     fn are_settled<'a>(&self, mut ids: impl Iterator<Item = &'a PartitionId>) -> bool {
-        let undecided = self.undecided();
-        ids.all(|id| self.partitions.get(id).is_none_or(|p| p.is_settled(&undecided)))
+        ids.all(|id| {
+            let settled = |p: &Partition| p.is_settled() && !self.is_under_way(p);
+            self.partitions.get(id).is_none_or(settled)
+        })
     }
 
-    fn undecided(&self) -> Vec<u64> {
-        self.transactions.iter().filter(|t| t.is_undecided()).map(|t| t.number).collect()
+    /// Whether a transaction that is not ended, nor in doubt, holds messages or the position.
+    fn is_under_way(&self, partition: &Partition) -> bool {
+        let holds = |transaction: &Transaction| {
+            let number = transaction.number;
+            partition.window.any(|phase| phase == Phase::Sent { number })
+                || transaction.sent.iter().any(|sent| {
+                    sent.position.partition == partition.id && sent.epoch == partition.epoch
+                })
+        };
+        self.transactions.iter().any(|t| !t.is_undecided() && holds(t))
     }
 
     fn give_up_overdue(&mut self) {
@@ -212,10 +273,14 @@ impl Worker {
             Tenure::Leaving { deadline } => Some(deadline),
             Tenure::Recovering | Tenure::Owned | Tenure::Abandoned => None,
         };
-        self.partitions.values().filter_map(deadline).min()
+        let drain = match self.drain {
+            Drain::Until(deadline) => Some(deadline),
+            Drain::No | Drain::Leaving => None,
+        };
+        self.partitions.values().filter_map(deadline).chain(drain).min()
     }
 
     pub(super) fn is_revoking(&self) -> bool {
-        matches!(self.rebalance, Some(Rebalance::Revoking { .. }))
+        matches!(self.rebalances.front(), Some(Rebalance::Revoking { .. }))
     }
 }

@@ -62,7 +62,7 @@ impl Worker {
     }
 
     fn wants_transaction(&self) -> bool {
-        if self.partitions.values().any(|p| p.held || p.has_finished()) {
+        if self.partitions.values().any(|p| p.has_finished() || p.held && p.wants_commit()) {
             return true;
         }
         let rested =
@@ -132,7 +132,7 @@ impl Worker {
         let filling = self.transactions.back().filter(|back| back.stage == Stage::Filling);
         let closed = self.slots.iter().filter_map(|slot| match slot {
             Slot::Closed { due, .. } => Some(*due),
-            Slot::Opening | Slot::Idle | Slot::Busy => None,
+            Slot::Opening { .. } | Slot::Idle | Slot::Busy => None,
         });
         let waiting = self.partitions.values().any(Partition::wants_commit);
         let rest = self.last_begin.filter(|_| waiting).map(|begin| begin + interval);

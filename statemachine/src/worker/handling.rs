@@ -1,5 +1,7 @@
 //! From received to finished: admission, handlers, retries.
 
+use std::collections::BTreeMap;
+
 use crate::entry::{Moved, Note, PartitionId};
 use crate::span::Span;
 use crate::state::Reason;
@@ -7,16 +9,20 @@ use crate::transition::Event;
 
 use super::effect::{Effect, Notice, StopReason};
 use super::input::{Failure, FailureClass};
-use super::partition::{Partition, Retry, Tenure};
+use super::partition::{Partition, Tenure};
 use super::window::Phase;
 use super::{Time, Worker};
+
+/// How many runs of a partition are admitted at once: while one is handled the next is flushed.
+const ADMITTED_RUNS: u64 = 2;
 
 impl Partition {
     /// Store writes up to `write` are flushed: what they admitted may be handled.
     pub(super) fn stored(&mut self, write: u64) {
         self.window.change(|phase| match phase {
             Phase::Admitting { write: wanted } => (wanted <= write).then_some(Phase::Ready),
-            Phase::Ready
+            Phase::Received
+            | Phase::Ready
             | Phase::Running
             | Phase::Waiting
             | Phase::Finished
@@ -37,17 +43,18 @@ impl Partition {
 
 impl Worker {
     pub(super) fn on_received(&mut self, id: PartitionId, epoch: u64, spans: &[Span]) {
-        let write = self.journal.next_write();
         let Some(partition) = self.owned(id, epoch) else { return };
-        if partition.tenure != Tenure::Owned {
-            return;
+        if partition.tenure == Tenure::Owned {
+            partition.receive(spans);
         }
-        let fresh = partition.admit(spans, write);
-        let moves: Vec<Moved> =
-            fresh.into_iter().map(|span| partition.moved(span, Event::Start, Note::None)).collect();
-        if !moves.is_empty() {
-            self.note(moves);
-            self.journal.hurry();
+    }
+
+    /// What is read while the partition is being let go is not admitted, and so the end is not
+    /// reached either: a commit may not pass what was dropped.
+    pub(super) fn on_at_end(&mut self, id: PartitionId, epoch: u64, offset: u64) {
+        let Some(partition) = self.owned(id, epoch) else { return };
+        if partition.tenure == Tenure::Owned {
+            partition.at_end(offset);
         }
     }
 
@@ -77,7 +84,7 @@ impl Worker {
         let attempt = partition.count_attempt(offset, reason);
         partition.window.set(Span::one(offset), Phase::Waiting);
         let wait = self.settings.retry.wait(attempt, self.settings.seed ^ offset);
-        partition.retry = Some(Retry { offset, due: now + wait });
+        partition.retries.insert(offset, now + wait);
         let note = Note::Failure(message.clone());
         let moved = partition.moved(Span::one(offset), Event::RolledBack(reason), note);
         self.note([moved]);
@@ -100,6 +107,7 @@ impl Worker {
 
     pub(super) fn advance_handling(&mut self) {
         self.retry_due();
+        self.admit();
         let limit = self.settings.handle_records;
         for partition in self.partitions.values_mut() {
             let Some(span) = partition.next_ready(limit) else { continue };
@@ -113,19 +121,39 @@ impl Worker {
         }
     }
 
+    fn admit(&mut self) {
+        let write = self.journal.next_write();
+        let limit = self.settings.handle_records.saturating_mul(ADMITTED_RUNS);
+        let mut moves = Vec::new();
+        for partition in self.partitions.values_mut() {
+            for span in partition.admit(write, limit) {
+                moves.push(partition.moved(span, Event::Start, Note::None));
+            }
+        }
+        if !moves.is_empty() {
+            self.note(moves);
+            self.journal.hurry();
+        }
+    }
+
     fn retry_due(&mut self) {
         let (now, write) = (self.now, self.journal.next_write());
         let mut moves = Vec::new();
         for partition in self.partitions.values_mut() {
-            let Some(Retry { offset, due }) = partition.retry else { continue };
-            if due > now || partition.tenure != Tenure::Owned {
+            if partition.tenure != Tenure::Owned {
                 continue;
             }
-            partition.retry = None;
-            let span = Span::one(offset);
-            partition.window.set(span, Phase::Admitting { write });
-            moves.push(partition.moved(span, Event::Again, Note::None));
-            moves.push(partition.moved(span, Event::Start, Note::None));
+            let (ready, later) = std::mem::take(&mut partition.retries)
+                .into_iter()
+                .partition(|&(_, due)| due <= now);
+            partition.retries = later;
+            for (offset, _) in BTreeMap::into_iter(ready) {
+                let span = Span::one(offset);
+                partition.window.set(span, Phase::Admitting { write });
+                for event in [Event::Again, Event::Start] {
+                    moves.push(Moved { partition: partition.id, span, event, note: Note::None });
+                }
+            }
         }
         if !moves.is_empty() {
             self.note(moves);
@@ -135,6 +163,6 @@ impl Worker {
 
     pub(super) fn handling_due(&self) -> Option<Time> {
         let owned = self.partitions.values().filter(|p| p.tenure == Tenure::Owned);
-        owned.filter_map(|p| p.retry.map(|retry| retry.due)).min()
+        owned.flat_map(|p| p.retries.values().copied()).min()
     }
 }

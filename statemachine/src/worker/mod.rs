@@ -29,6 +29,7 @@ mod window;
 
 pub use effect::{Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
 pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, SlotEvent};
+pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -70,7 +71,7 @@ pub struct Worker {
     settings: Settings,
     now: Time,
     partitions: BTreeMap<PartitionId, Partition>,
-    rebalance: Option<Rebalance>,
+    rebalances: VecDeque<Rebalance>,
     drain: Drain,
     epochs: u64,
     slots: Vec<Slot>,
@@ -80,6 +81,8 @@ pub struct Worker {
     aborts_in_row: u32,
     resume_at: Time,
     alone: BTreeMap<PartitionId, u64>,
+    /// When a slot was fenced without a reason that is known.
+    fences: VecDeque<Time>,
     journal: Journal,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -96,7 +99,7 @@ impl Worker {
         let mut worker = Self {
             now,
             partitions: BTreeMap::new(),
-            rebalance: None,
+            rebalances: VecDeque::new(),
             drain: Drain::No,
             epochs: 0,
             slots: Vec::new(),
@@ -106,6 +109,7 @@ impl Worker {
             aborts_in_row: 0,
             resume_at: now,
             alone: BTreeMap::new(),
+            fences: VecDeque::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),
@@ -113,7 +117,7 @@ impl Worker {
             settings,
         };
         for slot in 0..worker.settings.slots {
-            worker.slots.push(Slot::Opening);
+            worker.slots.push(Slot::Opening { tries: 0 });
             worker.effects.push_back(Effect::Open { slot, why: Renewal::Start });
         }
         worker
@@ -126,7 +130,7 @@ impl Worker {
             return;
         }
         match input {
-            Input::Assigned(ids) => self.on_assigned(&ids),
+            Input::Assigned(ids) => self.on_assigned(ids),
             Input::Recovered(id, epoch, found) => self.on_recovered(id, epoch, &found),
             Input::Revoked(ids) => self.on_revoked(ids),
             Input::Lost(ids) => self.on_lost(ids),
@@ -134,9 +138,7 @@ impl Worker {
                 self.on_received(partition, epoch, &spans);
             }
             Input::AtEnd { partition, epoch, offset } => {
-                if let Some(partition) = self.owned(partition, epoch) {
-                    partition.at_end(offset);
-                }
+                self.on_at_end(partition, epoch, offset);
             }
             Input::Stored { write } => self.on_stored(write),
             Input::Finished { partition, epoch, span } => {
@@ -155,14 +157,20 @@ impl Worker {
         self.advance();
     }
 
-    /// Whatever has become possible, in the order of the data's path.
+    /// Whatever has become possible, in the order of the data's path; nothing once it has stopped.
     fn advance(&mut self) {
-        self.advance_slots();
-        self.advance_rebalance();
-        self.advance_handling();
-        self.advance_transactions();
-        self.advance_rebalance();
-        self.advance_journal();
+        for step in [
+            Self::advance_slots,
+            Self::advance_rebalance,
+            Self::advance_handling,
+            Self::advance_transactions,
+            Self::advance_rebalance,
+            Self::advance_journal,
+        ] {
+            if !self.stopped {
+                step(self);
+            }
+        }
     }
 
     /// What to do next, in order; `None` once there is nothing for now.

@@ -30,13 +30,6 @@ pub(crate) enum Tenure {
     Abandoned,
 }
 
-/// A failed message that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Retry {
-    pub(crate) offset: u64,
-    pub(crate) due: Time,
-}
-
 /// What a transaction sent for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -45,6 +38,14 @@ pub(crate) struct Sent {
     pub(crate) epoch: u64,
     /// Whether it lets the partition go in good order.
     pub(crate) released: bool,
+}
+
+/// A commit that is under way, or in doubt.
+#[derive(Debug, Clone, Copy)]
+struct Committing {
+    number: u64,
+    offset: u64,
+    released: bool,
 }
 
 #[derive(Debug)]
@@ -57,8 +58,9 @@ pub(crate) struct Partition {
     pub(crate) position: u64,
     /// The next offset to be read.
     pub(crate) received: u64,
-    /// The failed message that holds the partition up.
-    pub(crate) retry: Option<Retry>,
+    /// The failed messages that hold the partition up, and when they are due. More than one: that
+    /// whose handler failed, and an earlier one whose output was refused.
+    pub(crate) retries: BTreeMap<u64, Time>,
     attempts: BTreeMap<u64, u32>,
     topic_id: [u8; 16],
     prev: Option<Author>,
@@ -67,6 +69,7 @@ pub(crate) struct Partition {
     /// Whether the commit must be written although no message is done: the start position of a new
     /// group, or changed attempts.
     unsaved: bool,
+    committing: Option<Committing>,
     /// Whether handlers wait for the first commit.
     pub(crate) held: bool,
 }
@@ -80,12 +83,13 @@ impl Partition {
             window: Window::default(),
             position: 0,
             received: 0,
-            retry: None,
+            retries: BTreeMap::new(),
             attempts: BTreeMap::new(),
             topic_id: [0; 16],
             prev: None,
             released: false,
             unsaved: false,
+            committing: None,
             held: false,
         }
     }
@@ -106,19 +110,41 @@ impl Partition {
         }
     }
 
-    /// Takes in messages that were read; gives those that are new.
-    pub(crate) fn admit(&mut self, spans: &[Span], write: u64) -> Vec<Span> {
-        let mut fresh = Vec::with_capacity(spans.len());
+    /// Takes in messages that were read; those that are known are passed over.
+    pub(crate) fn receive(&mut self, spans: &[Span]) {
         for span in spans {
             let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
             let done = self.window.spans(|phase| phase == Phase::Done);
-            fresh.extend(without(unseen, &done));
+            for fresh in without(unseen, &done) {
+                self.window.set(fresh, Phase::Received);
+            }
             self.received = span.end;
         }
-        for span in &fresh {
-            self.window.set(*span, Phase::Admitting { write });
+    }
+
+    /// Admits what was received, as long as at most `limit` messages are admitted and not finished:
+    /// a crash interrupts no more of them.
+    pub(crate) fn admit(&mut self, write: u64, limit: u64) -> Vec<Span> {
+        let is_under_way = |phase| {
+            matches!(
+                phase,
+                Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Waiting
+            )
+        };
+        if self.tenure != Tenure::Owned || !self.window.any(|phase| phase == Phase::Received) {
+            return Vec::new();
         }
-        fresh
+        let under_way: u64 = self.window.spans(is_under_way).into_iter().map(Span::len).sum();
+        let mut left = limit.saturating_sub(under_way);
+        let mut admitted = Vec::new();
+        for span in self.window.spans(|phase| phase == Phase::Received) {
+            let end = span.end.min(span.first.saturating_add(left));
+            let Some(part) = Span::new(span.first, end) else { break };
+            left -= part.len();
+            self.window.set(part, Phase::Admitting { write });
+            admitted.push(part);
+        }
+        admitted
     }
 
     /// The reader is at the end of what is stable.
@@ -129,7 +155,7 @@ impl Partition {
     /// The messages to be handled next, in `order = partition`: the first that are not finished, if
     /// they are ready and nothing runs.
     pub(crate) fn next_ready(&self, limit: u64) -> Option<Span> {
-        if self.tenure != Tenure::Owned || self.held {
+        if self.tenure != Tenure::Owned || self.held || self.is_running() {
             return None;
         }
         for piece in self.window.iter() {
@@ -139,7 +165,9 @@ impl Partition {
                     let end = piece.span.end.min(piece.span.first.saturating_add(limit));
                     return Span::new(piece.span.first, end);
                 }
-                Phase::Admitting { .. } | Phase::Running | Phase::Waiting => return None,
+                Phase::Received | Phase::Admitting { .. } | Phase::Running | Phase::Waiting => {
+                    return None;
+                }
             }
         }
         None
@@ -178,7 +206,11 @@ impl Partition {
                     taken.push(part);
                 }
                 // An output may not overtake that of an earlier message.
-                Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Waiting => break,
+                Phase::Received
+                | Phase::Admitting { .. }
+                | Phase::Ready
+                | Phase::Running
+                | Phase::Waiting => break,
             }
         }
         for span in &taken {
@@ -202,13 +234,17 @@ impl Partition {
         match self.tenure {
             Tenure::Recovering | Tenure::Abandoned => false,
             Tenure::Owned => self.unsaved || self.has_moved_on(),
-            Tenure::Leaving { .. } => self.unsaved || !self.released || self.has_moved_on(),
+            Tenure::Leaving { .. } => {
+                let released = self.committing.map_or(self.released, |sent| sent.released);
+                self.unsaved || !released || self.has_moved_on()
+            }
         }
     }
 
     /// Whether reading has passed offsets without a message, and nothing else moves the position.
     fn has_moved_on(&self) -> bool {
-        self.received > self.position && !self.window.any(|phase| phase != Phase::Done)
+        let position = self.committing.map_or(self.position, |sent| sent.offset);
+        self.received > position && !self.window.any(|phase| phase != Phase::Done)
     }
 
     /// Whether the partition is about to be let go and only commits are left to do.
@@ -229,8 +265,7 @@ impl Partition {
         let open = |at: &u64| *at >= offset && !completed.iter().any(|span| span.contains(*at));
         let attempts =
             self.attempts.iter().filter(|(at, _)| open(at)).map(|(&at, &n)| (at, n)).collect();
-        let released = matches!(self.tenure, Tenure::Leaving { .. })
-            && !self.window.any(|phase| phase == Phase::Finished);
+        let released = self.is_closing() && !self.has_finished();
         let metadata = CommitMetadata {
             author: Author {
                 instance: settings.instance.clone(),
@@ -247,28 +282,26 @@ impl Partition {
         };
         let metadata = metadata.encode(offset);
         let position = Position { partition: self.id, offset, metadata };
+        self.committing = Some(Committing { number, offset, released });
         Sent { position, epoch: self.epoch, released }
     }
 
     /// Transaction `number` committed `sent` for this partition: its messages are done.
     pub(crate) fn committed(&mut self, number: u64, sent: &Sent) -> Vec<Moved> {
         let (from, offset) = (self.position, sent.position.offset);
-        let mut widened = self.window.widened(number, self.received);
+        let mut widened = self.window.widened(number, offset);
+        // The gap between the old position and the first message belongs to the record.
+        let first = self.window.iter().next().map_or(offset, |piece| piece.span.first.min(offset));
         match widened.first_mut() {
-            // The gap between the old position and the first message belongs to the record.
-            Some((span, _))
-                if self.window.iter().next().is_some_and(|p| p.span.first == span.first) =>
-            {
-                span.first = span.first.min(from);
-            }
-            Some(_) => {}
-            None => widened.extend(Span::new(from, offset).map(|span| (span, 0))),
+            Some((span, _)) if span.first == first => span.first = from,
+            _ => widened.extend(Span::new(from, first).map(|span| (span, 0))),
         }
         self.window.change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Done));
         self.position = offset;
         self.window.forget_below(self.position);
         self.attempts = self.attempts.split_off(&self.position);
         self.released = sent.released;
+        self.committing = None;
         self.held = false;
         let moved = |(span, _)| Moved {
             partition: self.id,
@@ -292,7 +325,9 @@ impl Partition {
         let spans = self
             .window
             .change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Finished));
-        self.unsaved = true;
+        if self.committing.take_if(|sent| sent.number == number).is_some() {
+            self.unsaved = true;
+        }
         let again = [Event::RolledBack(reason), Event::Again, Event::Start];
         let moved = |span| {
             again.map(|event| Moved {
@@ -317,12 +352,12 @@ impl Partition {
     }
 
     /// What the store is told when the partition is let go: everything not done is rolled back, but
-    /// for what failed (it already is) and what is in doubt (`undecided` transactions).
-    pub(crate) fn let_go(&self, undecided: &[u64]) -> Vec<Moved> {
+    /// for what failed (it already is) and what is in doubt (nothing else is part of a transaction
+    /// by then).
+    pub(crate) fn let_go(&self) -> Vec<Moved> {
         let dropped = self.window.spans(|phase| match phase {
             Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
-            Phase::Sent { number } => !undecided.contains(&number),
-            Phase::Waiting | Phase::Done => false,
+            Phase::Sent { .. } | Phase::Received | Phase::Waiting | Phase::Done => false,
         });
         let moved = |span| Moved {
             partition: self.id,
@@ -333,17 +368,14 @@ impl Partition {
         dropped.into_iter().map(moved).collect()
     }
 
-    /// Whether nothing keeps the partition from being let go.
-    pub(crate) fn is_settled(&self, undecided: &[u64]) -> bool {
-        let busy = self
-            .window
-            .any(|phase| matches!(phase, Phase::Sent { number } if !undecided.contains(&number)));
+    /// Whether nothing is left to do before the partition is let go, but for transactions that are
+    /// under way.
+    pub(crate) fn is_settled(&self) -> bool {
         match self.tenure {
             Tenure::Owned => false,
-            Tenure::Recovering => true,
-            Tenure::Abandoned => !busy,
+            Tenure::Recovering | Tenure::Abandoned => true,
             Tenure::Leaving { .. } => {
-                !busy && !self.is_running() && !self.has_finished() && !self.wants_commit()
+                !self.is_running() && !self.has_finished() && !self.wants_commit()
             }
         }
     }

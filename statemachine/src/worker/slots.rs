@@ -10,6 +10,11 @@ use super::recovery::{Verdict, verdict};
 use super::transaction::{Slot, Stage, Step, after};
 use super::{Time, Worker};
 
+/// So many unexplained fencings within [`FENCES_WITHIN`] are the work of another process.
+const FENCES_MAX: usize = 3;
+
+const FENCES_WITHIN: Time = Time::from_secs(60);
+
 /// A slot's call failed for good.
 struct Fault {
     call: Call,
@@ -82,9 +87,18 @@ impl Worker {
             return;
         }
         let timeout = self.settings.transaction_timeout;
-        let step = after(fault.call, fault.disposition, age, timeout);
+        let step = match after(fault.call, fault.disposition, age, timeout) {
+            // Taken for a time-out until it repeats.
+            Step::Fenced if !self.is_twin() => {
+                after(fault.call, fault.disposition, age.max(timeout), timeout)
+            }
+            step => step,
+        };
         let message = fault.message.clone();
         match (step, number) {
+            (Step::Fenced, _) if fault.call == Call::Open && !self.has_twin() => {
+                self.close_slot(slot);
+            }
             (Step::Fenced, _) => self.stop(Err(StopReason::Fenced { slot, message })),
             (Step::Refused, _) => {
                 self.stop(Err(StopReason::Refused { call: fault.call, message }));
@@ -105,8 +119,25 @@ impl Worker {
         }
     }
 
-    /// Whose output was refused: what the report names, else the only message of the transaction. If
-    /// there are several, they are sent one per transaction until the one is found.
+    /// Counts a fencing that no time-out of a transaction explains; gives whether there were so many
+    /// that another process must own the ids.
+    ///
+    /// One alone proves nothing. A late copy of `AddOffsetsToTxn` or `AddPartitionsToTxn` arrives
+    /// after the commit and opens a transaction that this worker does not know of; while the worker
+    /// is idle the coordinator times it out, which raises the epoch; and the first call of the next
+    /// transaction is fenced. Two live owners fence each other at every transaction.
+    fn is_twin(&mut self) -> bool {
+        self.fences.retain(|at| *at + FENCES_WITHIN > self.now);
+        self.fences.push_back(self.now);
+        self.has_twin()
+    }
+
+    fn has_twin(&self) -> bool {
+        self.fences.len() >= FENCES_MAX
+    }
+
+    /// Whose output was refused: what the report names, else the only message of the transaction.
+    /// If there are several, they are sent one per transaction until the one is found.
     fn find_blame(&mut self, number: u64, fault: &Fault) {
         let refused = match (fault.call, fault.disposition) {
             (Call::Send | Call::Flush, Disposition::Abortable) => true,
@@ -155,7 +186,8 @@ impl Worker {
         self.open(slot, Renewal::InDoubt);
     }
 
-    /// The partitions that can tell whether a transaction was committed: owned since without a break.
+    /// The partitions that can tell whether a transaction was committed: owned since then without
+    /// a break.
     fn witnesses(&self, number: u64) -> Vec<PartitionId> {
         let transaction = self.transactions.iter().find(|t| t.number == number);
         let sent = transaction.into_iter().flat_map(|t| &t.sent);
@@ -205,15 +237,15 @@ impl Worker {
 
     pub(super) fn open(&mut self, slot: u32, why: Renewal) {
         self.counts.renewed += 1;
-        self.set_slot(slot, Slot::Opening);
+        self.set_slot(slot, Slot::Opening { tries: 0 });
         self.notice(Notice::Renewing { slot, why });
         self.effects.push_back(Effect::Open { slot, why });
     }
 
     fn close_slot(&mut self, slot: u32) {
         let tries = match self.slots.get(slot as usize) {
-            Some(Slot::Closed { tries, .. }) => tries.saturating_add(1),
-            Some(Slot::Opening | Slot::Idle | Slot::Busy) | None => 1,
+            Some(Slot::Closed { tries, .. } | Slot::Opening { tries }) => tries.saturating_add(1),
+            Some(Slot::Idle | Slot::Busy) | None => 1,
         };
         let wait = self.settings.abort_backoff.wait(tries, self.settings.seed);
         self.set_slot(slot, Slot::Closed { tries, due: self.now + wait });
@@ -221,10 +253,10 @@ impl Worker {
 
     pub(super) fn advance_slots(&mut self) {
         for (slot, state) in (0_u32..).zip(&mut self.slots) {
-            if let Slot::Closed { due, .. } = *state
+            if let Slot::Closed { due, tries } = *state
                 && due <= self.now
             {
-                *state = Slot::Opening;
+                *state = Slot::Opening { tries };
                 self.effects.push_back(Effect::Open { slot, why: Renewal::Failed });
             }
         }

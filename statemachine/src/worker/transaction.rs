@@ -90,8 +90,8 @@ impl Transaction {
 /// The producer of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slot {
-    /// It is being created and registered.
-    Opening,
+    /// It is being created and registered, which failed `tries` times before.
+    Opening { tries: u32 },
     /// It could not be registered and is tried again.
     Closed { tries: u32, due: Time },
     /// It has no open transaction.
@@ -160,3 +160,7 @@ pub fn is_suspicious(call: Call, took: Duration, retry_backoff: Duration) -> boo
         Call::Open | Call::Send | Call::Flush => false,
     }
 }
+
+#[cfg(test)]
+#[path = "transaction_test.rs"]
+mod tests;

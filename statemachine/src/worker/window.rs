@@ -10,6 +10,8 @@ use crate::span::Span;
 /// How far a message is within this process. Only `Done` outlives an abort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// It was read and waits for admission.
+    Received,
     /// Its `Start` is part of store write `write`, which is not flushed yet.
     Admitting { write: u64 },
     /// Signed in; its handler may run.
@@ -32,7 +34,8 @@ impl Phase {
         match self {
             Self::Done => true,
             Self::Sent { number: sent } => sent <= number,
-            Self::Admitting { .. }
+            Self::Received
+            | Self::Admitting { .. }
             | Self::Ready
             | Self::Running
             | Self::Waiting
@@ -144,11 +147,15 @@ impl Window {
     pub(crate) fn completed(&self, position: u64, number: u64) -> Vec<Span> {
         let mut completed: Vec<Span> = Vec::new();
         let mut joins = false;
-        for (&first, body) in self.pieces.range(position..) {
-            let done = body.phase.done_with(number);
+        for piece in self.iter() {
+            // The position may lie within a piece: reading has got that far.
+            let Some(open) = Span::new(piece.span.first.max(position), piece.span.end) else {
+                continue;
+            };
+            let done = piece.phase.done_with(number);
             match completed.last_mut() {
-                Some(last) if done && joins => last.end = body.end,
-                _ if done => completed.push(Span { first, end: body.end }),
+                Some(last) if done && joins => last.end = open.end,
+                _ if done => completed.push(open),
                 _ => {}
             }
             joins = done;
@@ -157,26 +164,37 @@ impl Window {
     }
 
     /// The spans of transaction `number`, each widened over the gap that follows it: up to the next
-    /// message, or to `received` where none follows.
-    pub(crate) fn widened(&self, number: u64, received: u64) -> Vec<(Span, u64)> {
+    /// message, but not beyond the `position` that it commits. A gap after what is done already is
+    /// a span of its own, without messages.
+    pub(crate) fn widened(&self, number: u64, position: u64) -> Vec<(Span, u64)> {
         let mut widened: Vec<(Span, u64)> = Vec::new();
-        let mut joins = false;
         let mut pieces = self.iter().peekable();
-        while let Some(piece) = pieces.next() {
-            let ours = piece.phase == Phase::Sent { number };
-            if ours {
-                let end =
-                    pieces.peek().map_or(received.max(piece.span.end), |next| next.span.first);
-                match widened.last_mut() {
-                    Some((last, messages)) if joins => {
-                        last.end = end;
-                        *messages += piece.span.len();
-                    }
-                    _ => widened.push((Span { end, ..piece.span }, piece.span.len())),
+        while let Some(Piece { span, phase }) = pieces.next() {
+            let next = pieces.peek().map_or(position, |next| next.span.first);
+            let end = next.min(position).max(span.end);
+            let (first, messages) = match phase {
+                Phase::Sent { number: sent } if sent == number => (span.first, span.len()),
+                Phase::Done => (span.end, 0),
+                Phase::Received
+                | Phase::Admitting { .. }
+                | Phase::Ready
+                | Phase::Running
+                | Phase::Waiting
+                | Phase::Finished
+                | Phase::Sent { .. } => continue,
+            };
+            match widened.last_mut() {
+                Some((last, counted)) if last.end == first => {
+                    last.end = end;
+                    *counted += messages;
                 }
+                _ => widened.extend(Span::new(first, end).map(|span| (span, messages))),
             }
-            joins = ours;
         }
         widened
     }
 }
+
+#[cfg(test)]
+#[path = "window_test.rs"]
+mod tests;

@@ -152,12 +152,13 @@ impl Checked {
 /// `None`: the offset is a gap that a commit closes.
 fn next_cell(cell: Option<Cell>, event: Event, offset: u64) -> Result<Option<Cell>, u64> {
     let closes = matches!(event, Event::Committed(_) | Event::FoundDone(_));
-    let unread = |c: &Cell| c.history.state == State::Pending && c.history.deliveries == 0;
     let (history, message) = match (cell, event) {
         (None, Event::Start) => (History::NEW, true),
         (Some(cell), Event::Start) => (cell.history, true),
         (None, Event::Committed(_)) => return Ok(None),
-        (Some(cell), Event::Committed(_)) if unread(&cell) => return Ok(None),
+        (Some(cell), Event::Committed(_)) if cell.history.state == State::Pending => {
+            return Ok(None);
+        }
         (None, Event::FoundDone(outcome)) => {
             let history = History { state: State::Confirmed(outcome), ..History::NEW };
             return Ok(Some(Cell { history, message: false }));

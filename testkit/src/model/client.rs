@@ -77,6 +77,11 @@ impl ModelProcess {
         self.kafka.with(|state| state.crash(self.id));
     }
 
+    /// Whether the process has crashed.
+    pub fn is_crashed(&self) -> bool {
+        self.kafka.with(|state| state.clients.get(&self.id).is_none_or(|c| c.is_crashed))
+    }
+
     /// Waits until the process has crashed, by [`crash`](Self::crash) or by a fault.
     pub async fn crashed(&self) {
         let is_crashed = |client: &super::cluster::Client| client.is_crashed;
@@ -94,7 +99,7 @@ impl ModelProcess {
     }
 
     fn check(&self, call: &'static str) -> Result<(), KafkaError> {
-        if self.kafka.with(|state| state.clients.get(&self.id).is_none_or(|c| c.is_crashed)) {
+        if self.is_crashed() {
             let message = "the process crashed";
             return Err(KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message));
         }

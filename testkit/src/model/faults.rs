@@ -60,6 +60,23 @@ pub enum Fault {
     Repeat,
 }
 
+impl Fault {
+    /// What it is called in counts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RequestLost => "request lost",
+            Self::ReplyLost => "reply lost",
+            Self::Retried { .. } => "retried",
+            Self::Held => "held",
+            Self::Delay(_) => "delay",
+            Self::CoordinatorNotAvailable => "coordinator not available",
+            Self::CrashBefore => "crash before",
+            Self::CrashAfter => "crash after",
+            Self::Repeat => "repeat",
+        }
+    }
+}
+
 /// How often seeded faults strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultRate {
@@ -75,6 +92,7 @@ pub struct Faults {
     scripted: BTreeMap<Call, VecDeque<Option<Fault>>>,
     rng: StdRng,
     rate: Option<FaultRate>,
+    struck: BTreeMap<(Call, &'static str), u64>,
 }
 
 impl Default for Faults {
@@ -86,12 +104,17 @@ impl Default for Faults {
 impl Faults {
     /// Nothing goes wrong except what is scripted later.
     pub fn none() -> Self {
-        Self { scripted: BTreeMap::new(), rng: StdRng::seed_from_u64(0), rate: None }
+        Self {
+            scripted: BTreeMap::new(),
+            rng: StdRng::seed_from_u64(0),
+            rate: None,
+            struck: BTreeMap::new(),
+        }
     }
 
     /// Strikes calls at random.
     pub fn seeded(rng: StdRng, rate: FaultRate) -> Self {
-        Self { scripted: BTreeMap::new(), rng, rate: Some(rate) }
+        Self { scripted: BTreeMap::new(), rng, rate: Some(rate), struck: BTreeMap::new() }
     }
 
     /// Strikes the next call of this kind that has no scripted fault yet.
@@ -106,7 +129,23 @@ impl Faults {
         script.push_back(Some(fault));
     }
 
+    /// How often each kind of call was struck by each kind of fault.
+    pub fn struck(&self) -> &BTreeMap<(Call, &'static str), u64> {
+        &self.struck
+    }
+
+    /// Keeps count beyond a change of plan.
+    pub(super) fn count_on(&mut self, former: &Self) {
+        self.struck.clone_from(&former.struck);
+    }
+
     pub(super) fn next(&mut self, call: Call) -> Option<Fault> {
+        let fault = self.plan(call)?;
+        *self.struck.entry((call, fault.name())).or_default() += 1;
+        Some(fault)
+    }
+
+    fn plan(&mut self, call: Call) -> Option<Fault> {
         if let Some(planned) = self.scripted.get_mut(&call).and_then(VecDeque::pop_front) {
             return planned;
         }

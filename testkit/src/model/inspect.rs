@@ -95,6 +95,25 @@ impl ModelKafka {
     /// # Panics
     /// If the partition does not exist.
     pub fn append_aborted(&self, topic: &str, partition: u32, values: &[&[u8]]) {
+        self.append_transaction(topic, partition, values, false);
+    }
+
+    /// Writes records as a transaction of a foreign producer and returns the first one's offset.
+    ///
+    /// # Panics
+    /// If the partition does not exist.
+    pub fn append_committed(&self, topic: &str, partition: u32, values: &[&[u8]]) -> u64 {
+        self.append_transaction(topic, partition, values, true)
+    }
+
+    fn append_transaction(
+        &self,
+        topic: &str,
+        partition: u32,
+        values: &[&[u8]],
+        commit: bool,
+    ) -> u64 {
+        let first = self.high_watermark(topic, partition);
         let transaction = self.with(State::next_number);
         let writer = Writer { producer_id: transaction, epoch: 0, transaction };
         for value in values {
@@ -109,12 +128,13 @@ impl ModelKafka {
             self.write(&output, Some(writer));
         }
         self.with(|state| {
-            state.outcomes.insert(transaction, false);
+            state.outcomes.insert(transaction, commit);
             if let Some(log) = state.log_mut(&TopicPartition::new(topic, partition)) {
-                log.write_marker(writer.producer_id, writer.epoch, false);
+                log.write_marker(writer.producer_id, writer.epoch, commit);
             }
             state.changed();
         });
+        first
     }
 
     fn write(&self, output: &Output, writer: Option<Writer>) -> u64 {
@@ -180,7 +200,7 @@ impl ModelKafka {
     fn put_committed(&self, group: &str, partition: &TopicPartition, to: Option<Committed>) {
         self.with(|state| {
             let now = state.now;
-            state.group(&Arc::from(group)).offsets.set(partition.clone(), to, now, None);
+            state.group(&Arc::from(group)).offsets.set(partition.clone(), to, now);
             state.changed();
         });
     }

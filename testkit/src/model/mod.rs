@@ -33,6 +33,7 @@ pub use offsets::CommitRecord;
 pub use producer::ModelProducer;
 pub use transactions::TransactionState;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -107,7 +108,16 @@ impl ModelKafka {
 
     /// Replaces the plan of faults.
     pub fn set_faults(&self, faults: Faults) {
-        self.with(|state| state.faults = faults);
+        self.with(|state| {
+            let mut faults = faults;
+            faults.count_on(&state.faults);
+            state.faults = faults;
+        });
+    }
+
+    /// How often each kind of call was struck by each kind of fault, under every plan so far.
+    pub fn struck(&self) -> BTreeMap<(Call, &'static str), u64> {
+        self.with(|state| state.faults.struck().clone())
     }
 
     /// Strikes the next call of this kind.

@@ -19,11 +19,20 @@ pub struct CommitRecord {
     pub at: Instant,
     /// The transaction that it was committed in; `None`: from outside.
     pub transaction: Option<u64>,
+    /// Where the commit stands in the group's own log. Not the order of markers but this one says
+    /// which of two commits is the later one.
+    pub position: u64,
+    /// Whether it had no effect, because a commit that was sent later had become visible before.
+    pub is_superseded: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     pub(super) committed: BTreeMap<TopicPartition, Committed>,
+    /// The position of what is committed.
+    positions: BTreeMap<TopicPartition, u64>,
+    /// The end of the group's own log.
+    end: u64,
     pub(super) history: BTreeMap<TopicPartition, Vec<CommitRecord>>,
     /// By producer id.
     pending: BTreeMap<u64, Pending>,
@@ -33,7 +42,8 @@ pub(super) struct Offsets {
 #[derive(Debug)]
 struct Pending {
     transaction: u64,
-    offsets: BTreeMap<TopicPartition, Committed>,
+    /// With their positions.
+    offsets: BTreeMap<TopicPartition, (u64, Committed)>,
 }
 
 impl Offsets {
@@ -42,15 +52,41 @@ impl Offsets {
         self.pending.values().any(|pending| pending.offsets.contains_key(partition))
     }
 
+    /// The next position in the group's own log.
+    fn append(&mut self) -> u64 {
+        self.end += 1;
+        self.end
+    }
+
+    /// Sets an offset from outside.
     pub(super) fn set(
         &mut self,
         partition: TopicPartition,
         committed: Option<Committed>,
         at: Instant,
-        transaction: Option<u64>,
     ) {
-        let record = CommitRecord { committed: committed.clone(), at, transaction };
+        let position = self.append();
+        self.show(partition, committed, at, None, position);
+    }
+
+    /// Makes a commit visible, unless one of a later position is
+    /// (`OffsetMetadataManager.replayEndTransactionMarker`).
+    fn show(
+        &mut self,
+        partition: TopicPartition,
+        committed: Option<Committed>,
+        at: Instant,
+        transaction: Option<u64>,
+        position: u64,
+    ) {
+        let is_superseded = self.positions.get(&partition).is_some_and(|last| *last > position);
+        let record =
+            CommitRecord { committed: committed.clone(), at, transaction, position, is_superseded };
         self.history.entry(partition.clone()).or_default().push(record);
+        if is_superseded {
+            return;
+        }
+        self.positions.insert(partition.clone(), position);
         match committed {
             Some(committed) => self.committed.insert(partition, committed),
             None => self.committed.remove(&partition),
@@ -82,13 +118,14 @@ impl State {
         };
         let log = &mut self.group(&metadata.group).offsets;
         log.epochs.insert(sender.producer_id, sender.epoch);
+        let position = log.append();
         let pending = log
             .pending
             .entry(sender.producer_id)
             .or_insert_with(|| Pending { transaction, offsets: BTreeMap::new() });
         for offset in offsets {
             let committed = Committed { offset: offset.offset, metadata: offset.metadata.clone() };
-            pending.offsets.insert(offset.partition.clone(), committed);
+            pending.offsets.insert(offset.partition.clone(), (position, committed));
         }
         self.changed();
         Ok(Reply::Done)
@@ -105,8 +142,8 @@ impl State {
         log.epochs.insert(transaction.producer_id, transaction.epoch);
         let Some(pending) = log.pending.remove(&transaction.producer_id) else { return };
         if commit {
-            for (partition, committed) in pending.offsets {
-                log.set(partition, Some(committed), now, Some(pending.transaction));
+            for (partition, (position, committed)) in pending.offsets {
+                log.show(partition, Some(committed), now, Some(pending.transaction), position);
             }
         }
     }

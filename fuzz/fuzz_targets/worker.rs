@@ -1,0 +1,24 @@
+//! Any life of a worker: whatever happens around it, each message is done once.
+
+#![no_main]
+
+#[path = "../../statemachine/tests/world/mod.rs"]
+mod world;
+
+use libfuzzer_sys::fuzz_target;
+use world::{Choice, World, settings};
+
+/// Longer lives find nothing that shorter ones do not.
+const STEPS_MAX: usize = 400;
+
+fuzz_target!(|input: (bool, Vec<u64>)| {
+    let (pipelined, choices) = input;
+    let mut world = World::new(settings(if pipelined { 2 } else { 1 }));
+    for partition in 0..world::PARTITIONS {
+        world.kafka.log(partition).messages = vec![true, true, false, true, true];
+    }
+    for choice in choices.into_iter().take(STEPS_MAX) {
+        world.step(Choice(choice));
+    }
+    world.heal();
+});

@@ -1,0 +1,165 @@
+//! How a partition is taken up.
+
+use crate::worker::Position;
+use crate::{Backoff, History, MetadataError};
+use std::time::Duration;
+
+use super::*;
+
+const P: PartitionId = PartitionId(3);
+const TOPIC: [u8; 16] = [7; 16];
+
+fn settings() -> Settings {
+    Settings {
+        instance: "w0".to_owned(),
+        incarnation: 2,
+        slots: 1,
+        commit_interval: Duration::from_millis(100),
+        transaction_records: 10,
+        transaction_timeout: Duration::from_secs(10),
+        handle_records: 10,
+        leave_budget: Duration::from_secs(1),
+        lazy_write: Duration::from_millis(10),
+        start: StartAt::Latest,
+        expired: Expired::Fail,
+        retry: Backoff::default(),
+        attempts: None,
+        abort_backoff: Backoff::default(),
+        seed: 0,
+    }
+}
+
+fn ours(instance: &str, offset: u64, completed: Vec<Span>) -> Commit {
+    let metadata = CommitMetadata {
+        author: Author { instance: instance.to_owned(), incarnation: 1, number: 9 },
+        prev: None,
+        topic_id: TOPIC,
+        completed,
+        attempts: vec![(offset, 2)],
+        released: false,
+        takeovers: 0,
+        trial: None,
+    };
+    Commit { offset, label: Label::Ours(metadata.encode(offset)) }
+}
+
+fn found(commit: Option<Commit>, runs: Vec<Run>) -> Found {
+    let known = !runs.is_empty();
+    Found { commit, siblings: false, known, log_start: 2, log_end: 90, topic_id: TOPIC, runs }
+}
+
+fn run(first: u64, end: u64, state: State) -> Run {
+    let history = History { state, attempt: 0, deliveries: 1, life: 0 };
+    Run { span: Span { first, end }, count: end - first, history }
+}
+
+fn moves(recovery: &Recovery) -> Vec<(u64, u64, Event)> {
+    recovery.moves.iter().map(|m| (m.span.first, m.span.end, m.event)).collect()
+}
+
+#[test]
+fn a_new_group_starts_where_the_policy_says() {
+    for (start, position) in [(StartAt::Latest, 90), (StartAt::Earliest, 2)] {
+        let settings = Settings { start, ..settings() };
+        let recovery = recover(P, &found(None, Vec::new()), &settings).unwrap();
+        assert_eq!((recovery.position, recovery.fresh), (position, true));
+    }
+}
+
+#[test]
+fn a_new_partition_is_read_from_its_start_whatever_the_policy() {
+    let found = Found { siblings: true, ..found(None, Vec::new()) };
+    assert_eq!(recover(P, &found, &settings()).unwrap().position, 2);
+}
+
+#[test]
+fn a_known_group_without_commits_stops() {
+    let found = Found { known: true, ..found(None, Vec::new()) };
+    assert_eq!(recover(P, &found, &settings()), Err(PositionError::Expired));
+    let settings = Settings { expired: Expired::Restart, ..settings() };
+    assert_eq!(recover(P, &found, &settings).unwrap().position, 90);
+}
+
+#[test]
+fn what_cannot_be_worked_with_is_an_error() {
+    let cases = [
+        (ours("w0", 91, Vec::new()), PositionError::BeyondEnd { offset: 91, end: 90 }),
+        (ours("w0", 0, Vec::new()), PositionError::BelowStart { offset: 0, lost: 2 }),
+        (
+            Commit { offset: 5, label: Label::Ours(vec![99, 0]) },
+            PositionError::Metadata { offset: 5, source: MetadataError::UnknownVersion(99) },
+        ),
+    ];
+    for (commit, error) in cases {
+        assert_eq!(recover(P, &found(Some(commit), Vec::new()), &settings()), Err(error));
+    }
+    let found = Found { topic_id: [8; 16], ..found(Some(ours("w0", 5, Vec::new())), Vec::new()) };
+    assert_eq!(recover(P, &found, &settings()), Err(PositionError::OtherTopic { offset: 5 }));
+}
+
+#[test]
+fn the_record_is_brought_in_line_with_the_commit() {
+    let runs = vec![
+        run(0, 10, State::Confirmed(Outcome::Processed)),
+        run(10, 20, State::InDoubt),
+        run(20, 30, State::Processing),
+        run(30, 32, State::RolledBack(Reason::Error)),
+        run(40, 50, State::Confirmed(Outcome::Processed)),
+    ];
+    let commit = ours("w0", 15, vec![Span { first: 22, end: 25 }]);
+    let recovery = recover(P, &found(Some(commit), runs), &settings()).unwrap();
+    let crashed = Event::RolledBack(Reason::Crashed);
+    let done = Event::FoundDone(Outcome::Processed);
+    let expected = vec![
+        (10, 15, done),
+        (15, 20, crashed),
+        (15, 20, Event::Again),
+        (20, 22, crashed),
+        (20, 22, Event::Again),
+        (22, 25, done),
+        (25, 30, crashed),
+        (25, 30, Event::Again),
+        (30, 32, Event::Again),
+        (40, 50, Event::Rewound),
+    ];
+    assert_eq!(moves(&recovery), expected);
+    assert_eq!(recovery.position, 15);
+    assert_eq!(recovery.attempts, BTreeMap::from([(15, 2)]));
+    let span = Span { first: 40, end: 50 };
+    let told = Notice::Recovered { partition: P, offset: 15, found_done: 8, again: 12 };
+    assert_eq!(recovery.notices, [Notice::Rewound { partition: P, span }, told]);
+}
+
+#[test]
+fn who_did_it_is_said() {
+    let runs = vec![run(10, 12, State::Processing)];
+    let foreign = Commit { offset: 12, label: Label::Foreign(String::new()) };
+    for (commit, outcome) in [
+        (ours("w0", 12, Vec::new()), Outcome::Processed),
+        (ours("w1", 12, Vec::new()), Outcome::Elsewhere),
+        (foreign, Outcome::Unknown),
+    ] {
+        let recovery = recover(P, &found(Some(commit), runs.clone()), &settings()).unwrap();
+        assert_eq!(moves(&recovery), [(10, 12, Event::FoundDone(outcome))]);
+    }
+}
+
+#[test]
+fn a_transaction_is_committed_exactly_if_its_commits_are_there() {
+    let sent = Position { partition: P, offset: 5, metadata: vec![1, 2] };
+    let there = Commit { offset: 5, label: Label::Ours(vec![1, 2]) };
+    let not = [
+        Commit { offset: 5, label: Label::Ours(vec![1, 3]) },
+        Commit { offset: 6, label: Label::Ours(vec![1, 2]) },
+        Commit { offset: 5, label: Label::Foreign("x".to_owned()) },
+    ];
+    assert_eq!(verdict([(&sent, Some(&there))].into_iter()), Some(Verdict::Committed));
+    assert_eq!(verdict([(&sent, None)].into_iter()), Some(Verdict::NotCommitted));
+    for other in &not {
+        let pairs = [(&sent, Some(other))];
+        assert_eq!(verdict(pairs.into_iter()), Some(Verdict::NotCommitted));
+        let torn = [(&sent, Some(&there)), (&sent, Some(other))];
+        assert_eq!(verdict(torn.into_iter()), Some(Verdict::Torn));
+    }
+    assert_eq!(verdict([].into_iter()), None);
+}

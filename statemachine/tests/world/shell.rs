@@ -1,0 +1,607 @@
+//! What the driver, the producers, the store and the handlers do.
+
+use super::*;
+
+impl Process {
+    pub(super) fn new(slots: usize) -> Self {
+        Self {
+            slots: (0..slots).map(|_| VecDeque::new()).collect(),
+            ready: vec![None; slots],
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_let_go(&self, id: u32) -> bool {
+        self.wanted.iter().any(|wanted| match wanted {
+            Wanted::Unassign(ids) => ids.contains(&PartitionId(id)),
+            Wanted::Assign(_) => false,
+        })
+    }
+
+    fn move_slot(&mut self, slot: u32, from: &[Ready], to: Ready) {
+        let ready = &mut self.ready[slot as usize];
+        let allowed = ready.is_none_or(|ready| from.contains(&ready));
+        assert!(allowed, "slot {slot} cannot go from {ready:?} to {to:?}");
+        *ready = Some(to);
+    }
+}
+
+impl World {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Recover { partition, epoch } => self.on_recover(partition, epoch),
+            Effect::Assign(starts) => {
+                let ids: Vec<_> = starts.iter().map(|start| start.partition).collect();
+                let Some(Wanted::Assign(wanted)) = self.process.wanted.pop_front() else {
+                    panic!("nobody waits for Assign");
+                };
+                assert!(ids.iter().all(|id| wanted.contains(id)));
+                for start in starts {
+                    let id = start.partition.0;
+                    self.process.fetch.insert(id, start.offset);
+                    self.process.at_end.remove(&id);
+                }
+            }
+            Effect::Unassign(ids) => self.on_unassign(&ids),
+            Effect::Leave => {
+                assert!(self.process.draining, "only a drain leaves");
+                self.process.left = true;
+            }
+            Effect::Write { write, entries } => {
+                self.process.jobs.push_back(Job::Write(write, entries));
+            }
+            Effect::Handle { partition, epoch, span, .. } => {
+                self.on_handle(partition, epoch, span);
+            }
+            Effect::Interrupt { partition } => {
+                if let Some(running) = self.process.running.get_mut(&partition.0) {
+                    running.interrupted = true;
+                }
+            }
+            Effect::Forget { partition } => {
+                self.process.running.remove(&partition.0);
+                self.process.results.remove(&partition.0);
+                self.process.epochs.remove(&partition.0);
+            }
+            Effect::Release { partition, offset } => {
+                let results = self.process.results.entry(partition.0).or_default();
+                *results = results.split_off(&offset);
+            }
+            Effect::Open { slot, .. } => self.queue(slot, Ready::Opening, effect),
+            Effect::Send { slot, partition, span, .. } => {
+                let results = self.process.results.get(&partition.0);
+                let at_hand = |at: u64| results.is_some_and(|results| results.contains(&at));
+                assert!((span.first..span.end).all(at_hand), "no result to send: {span}");
+                self.queue(slot, Ready::Filling, effect);
+            }
+            Effect::Flush { slot } => self.queue(slot, Ready::Flushing, effect),
+            Effect::Commit { slot, ref offsets, .. } => {
+                for position in offsets {
+                    let id = position.partition.0;
+                    assert!(self.process.epochs.contains_key(&id), "{id} is not owned");
+                }
+                self.queue(slot, Ready::Committing, effect);
+            }
+            Effect::Abort { slot } => self.queue(slot, Ready::Aborting, effect),
+            Effect::ReadCommits { number, partitions } => {
+                self.process.reads.push((number, partitions));
+            }
+            Effect::Notice(_) => {}
+            Effect::Stop(result) => self.on_stop(result),
+        }
+    }
+
+    fn queue(&mut self, slot: u32, to: Ready, effect: Effect) {
+        let from: &[Ready] = match to {
+            Ready::Filling => &[Ready::Idle, Ready::Filling],
+            Ready::Flushing => {
+                if self.process.ready[slot as usize] == Some(Ready::Idle) {
+                    self.begun += 1;
+                }
+                &[Ready::Idle, Ready::Filling]
+            }
+            Ready::Committing => &[Ready::Flushed],
+            Ready::Aborting => {
+                &[Ready::Idle, Ready::Filling, Ready::Flushing, Ready::Flushed, Ready::Failed]
+            }
+            _ => &[Ready::Failed, Ready::Dead, Ready::Suspicious],
+        };
+        self.process.move_slot(slot, from, to);
+        self.process.slots[slot as usize].push_back(effect);
+    }
+
+    fn on_recover(&mut self, partition: PartitionId, epoch: u64) {
+        let open = |ready: &Option<Ready>| !matches!(ready, None | Some(Ready::Opening));
+        assert!(self.process.ready.iter().all(open), "a slot may hold its offsets back");
+        self.process.epochs.insert(partition.0, epoch);
+        self.process.recovered.insert(partition.0);
+        self.process.jobs.push_back(Job::Recover(partition, epoch));
+    }
+
+    fn on_handle(&mut self, partition: PartitionId, epoch: u64, span: Span) {
+        let id = partition.0;
+        assert_eq!(self.process.epochs.get(&id), Some(&epoch));
+        let record = self.store.get(&id).expect("a handler runs after its Start is flushed");
+        for at in span.first..span.end {
+            let state = record.at(at).map(|run| run.history.state.name());
+            assert_eq!(state, Some("processing"), "{id}@{at} is handled");
+            assert!(
+                !self.kafka.log(id).done.contains(&at) || self.group[id as usize] != Member::Ours
+            );
+        }
+        assert!(self.kafka.log(id).commit.is_some(), "handlers wait for the first commit");
+        let running = Running { epoch, span, interrupted: false };
+        let before = self.process.running.insert(id, running);
+        assert!(before.is_none(), "{id} runs {before:?} when {span} is to be handled");
+    }
+
+    fn on_unassign(&mut self, ids: &[PartitionId]) {
+        let wanted = self.process.wanted.pop_front();
+        assert_eq!(wanted, Some(Wanted::Unassign(ids.to_vec())));
+        for slot in 0..self.settings.slots {
+            let queue = &self.process.slots[slot as usize];
+            // What there is belongs to a former self, or is being decided.
+            if matches!(
+                self.process.ready[slot as usize],
+                None | Some(Ready::Opening | Ready::Dead)
+            ) {
+                continue;
+            }
+            let holds = |id: PartitionId| ids.contains(&id);
+            for effect in queue {
+                match effect {
+                    Effect::Send { partition, .. } => assert!(!holds(*partition)),
+                    Effect::Commit { offsets, .. } => {
+                        assert!(!offsets.iter().any(|position| holds(position.partition)));
+                    }
+                    _ => {}
+                }
+            }
+            let producer = &self.kafka.producers[slot as usize];
+            let records = producer.open.iter().flat_map(|open| &open.records);
+            let mut held = records.filter(|record| holds(PartitionId(record.partition)));
+            assert!(
+                producer.broken.is_some() || held.next().is_none(),
+                "slot {slot} has records of {ids:?}"
+            );
+        }
+        for id in ids {
+            assert!(!self.process.epochs.contains_key(&id.0), "{id:?} is not forgotten");
+            self.process.fetch.remove(&id.0);
+            // A later assignment may be waiting already.
+            self.group[id.0 as usize] = Member::Free;
+        }
+    }
+
+    fn on_stop(&mut self, result: Result<(), StopReason>) {
+        match &result {
+            Ok(()) => {
+                assert!(self.process.left, "it stops after leaving");
+                assert!(self.process.epochs.is_empty(), "it stops without partitions");
+            }
+            Err(StopReason::Fenced { .. }) => {
+                assert!(self.was_fenced, "it was its own time-out");
+            }
+            Err(reason) => panic!("it stops: {reason}"),
+        }
+        self.process.stopped = Some(result);
+    }
+
+    pub(super) fn fetch(&mut self, choice: &mut Choice) {
+        let id = choice.partition();
+        let partition = PartitionId(id);
+        let (Some(&from), Some(&epoch)) =
+            (self.process.fetch.get(&id), self.process.epochs.get(&id))
+        else {
+            return;
+        };
+        let log = self.kafka.log(id);
+        let to = log.end().min(from + 1 + choice.below(6));
+        let (end, spans) = (log.end(), log.spans(from, to));
+        self.process.fetch.insert(id, to);
+        if !spans.is_empty() {
+            self.tell(Input::Received { partition, epoch, spans });
+        }
+        if to == end && self.process.at_end.get(&id) != Some(&end) {
+            self.process.at_end.insert(id, end);
+            self.tell(Input::AtEnd { partition, epoch, offset: end });
+        }
+    }
+
+    pub(super) fn run_handler(&mut self, choice: &mut Choice) {
+        if self.process.running.is_empty() {
+            return;
+        }
+        let nth = choice.index(self.process.running.len());
+        let (&id, running) = self.process.running.iter_mut().nth(nth).unwrap();
+        let (partition, epoch, span) = (PartitionId(id), running.epoch, running.span);
+        if running.interrupted && choice.one_in(2) {
+            self.process.running.remove(&id);
+            self.tell(Input::Yielded { partition, epoch });
+            return;
+        }
+        if !self.healing && choice.one_in(6) {
+            self.process.running.remove(&id);
+            let failure = Failure {
+                reason: Reason::Error,
+                class: FailureClass::Retryable,
+                message: "the handler failed".to_owned(),
+            };
+            self.tell(Input::Failed { partition, epoch, offset: span.first, failure });
+            return;
+        }
+        let done = Span { end: span.end - choice.below(span.len()), ..span };
+        running.span.first = done.end;
+        if done.end == span.end {
+            self.process.running.remove(&id);
+        }
+        self.process.results.entry(id).or_default().extend(done.first..done.end);
+        self.tell(Input::Finished { partition, epoch, span: done });
+    }
+
+    pub(super) fn apply(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let Entry::Moved(moved) = entry else { continue };
+            let id = moved.partition.0;
+            self.process.recovered.remove(&id);
+            let runs = self.store.entry(id).or_default();
+            if let Err(error) = runs.apply(moved.span, moved.event) {
+                panic!("{moved:?}: {error}");
+            }
+        }
+        self.check_store();
+    }
+
+    /// The record never says more than Kafka does.
+    fn check_store(&mut self) {
+        for (&id, runs) in &self.store {
+            let log = &self.kafka.logs[id as usize];
+            // What recovery found may still be unwritten.
+            let owned = self.process.epochs.contains_key(&id);
+            if !owned || self.process.recovered.contains(&id) {
+                continue;
+            }
+            for run in runs.iter().filter(|run| run.history.state.is_confirmed()) {
+                for at in run.span.first..run.span.end {
+                    let known = log.done.contains(&at) || !log.is_message(at);
+                    assert!(known, "{id}@{at} is confirmed and not done");
+                }
+                let position = log.position();
+                let mut beyond = run.span.first.max(position)..run.span.end;
+                assert!(
+                    beyond.all(|at| log.done.contains(&at)),
+                    "{id}: {run:?} is beyond {position}"
+                );
+            }
+        }
+    }
+
+    pub(super) fn run_store(&mut self) {
+        match self.process.jobs.pop_front() {
+            None => {}
+            Some(Job::Write(write, entries)) => {
+                self.apply(&entries);
+                self.tell(Input::Stored { write });
+            }
+            Some(Job::Recover(partition, epoch)) => {
+                let id = partition.0;
+                if self.group[id as usize] != Member::Ours {
+                    // The answer comes too late to matter; what it says does not.
+                    return;
+                }
+                assert!(!self.kafka.has_pending_offsets(id), "{id} is not stable");
+                let siblings = self.kafka.logs.iter().any(|log| log.commit.is_some());
+                let log = self.kafka.log(id);
+                let runs: Vec<_> = self.store.get(&id).into_iter().flat_map(Runs::iter).collect();
+                let found = Found {
+                    commit: log.commit.clone(),
+                    siblings,
+                    known: !runs.is_empty() && log.commit.is_some(),
+                    log_start: 0,
+                    log_end: log.end(),
+                    topic_id: TOPIC_ID,
+                    runs,
+                };
+                self.process.recovered.insert(id);
+                self.tell(Input::Recovered(partition, epoch, Box::new(found)));
+            }
+        }
+    }
+
+    pub(super) fn answer_read(&mut self, choice: &mut Choice) {
+        if self.process.reads.is_empty() {
+            return;
+        }
+        let nth = choice.index(self.process.reads.len());
+        let (number, partitions) = self.process.reads.remove(nth);
+        let read = |&id: &PartitionId| {
+            let commit: Option<Commit> = self.kafka.logs[id.0 as usize].commit.clone();
+            (id, commit)
+        };
+        let commits = partitions.iter().map(read).collect();
+        self.tell(Input::Commits { number, commits });
+    }
+
+    pub(super) fn run_slot(&mut self, choice: &mut Choice) {
+        let slot = u32::try_from(choice.below(u64::from(self.settings.slots))).unwrap();
+        let Some(effect) = self.process.slots[slot as usize].pop_front() else { return };
+        let fenced = self.fenced_by_another && !self.healing;
+        self.was_fenced |= fenced;
+        let producer = self.kafka.producer(slot);
+        let old = producer
+            .open
+            .as_ref()
+            .is_some_and(|open| open.began + self.settings.transaction_timeout <= self.now);
+        if (old || fenced) && !matches!(effect, Effect::Open { .. }) {
+            // The coordinator ends it, or another process does.
+            producer.open = None;
+            producer.broken = Some(Disposition::Fenced);
+        }
+        match effect {
+            Effect::Open { .. } => self.run_open(slot, choice),
+            Effect::Send { partition, span, .. } => self.run_send(slot, partition, span, choice),
+            Effect::Flush { .. } => self.run_flush(slot, choice),
+            Effect::Commit { offsets, .. } => self.run_commit(slot, offsets, choice),
+            Effect::Abort { .. } => self.run_abort(slot, choice),
+            other => panic!("{other:?} is not for a slot"),
+        }
+    }
+
+    fn fails(&self, choice: &mut Choice) -> bool {
+        !self.healing && choice.one_in(8)
+    }
+
+    fn fault(&mut self, slot: u32, call: Call, disposition: Disposition) {
+        self.blamed(slot, call, disposition, None);
+    }
+
+    fn blamed(
+        &mut self,
+        slot: u32,
+        call: Call,
+        disposition: Disposition,
+        blame: Option<(PartitionId, u64)>,
+    ) {
+        let ready = match (call, disposition) {
+            (Call::Open | Call::Abort, _) | (_, Disposition::Fenced | Disposition::Fatal) => {
+                Ready::Dead
+            }
+            (Call::SendOffsets | Call::Commit, Disposition::Retriable) => Ready::Dead,
+            _ => Ready::Failed,
+        };
+        // What was asked for after the call stays asked for.
+        if self.process.ready[slot as usize] != Some(Ready::Aborting) || call == Call::Abort {
+            self.process.ready[slot as usize] = Some(ready);
+        }
+        if call != Call::Open {
+            self.kafka.producer(slot).broken.get_or_insert(disposition);
+        }
+        let message = format!("{call:?} is {disposition:?}");
+        self.tell(Input::Slot(slot, SlotEvent::Failed { call, disposition, blame, message }));
+    }
+
+    fn run_open(&mut self, slot: u32, choice: &mut Choice) {
+        if self.fails(choice) {
+            let disposition = [Disposition::Retriable, Disposition::Fatal][choice.index(2)];
+            self.fault(slot, Call::Open, disposition);
+            return;
+        }
+        let producer = self.kafka.producer(slot);
+        producer.broken = None;
+        if let Some(open) = producer.open.take()
+            && !open.offsets.is_empty()
+            && choice.one_in(2)
+        {
+            // The lost commit had arrived.
+            self.kafka.commit(open);
+        }
+        self.process.ready[slot as usize] = Some(Ready::Idle);
+        self.tell(Input::Slot(slot, SlotEvent::Opened));
+    }
+
+    fn run_send(&mut self, slot: u32, partition: PartitionId, span: Span, choice: &mut Choice) {
+        if let Some(broken) = self.kafka.producer(slot).broken {
+            self.fault(slot, Call::Send, broken);
+            return;
+        }
+        if self.fails(choice) {
+            let all = [Disposition::Retriable, Disposition::Abortable, Disposition::Fatal];
+            self.fault(slot, Call::Send, all[choice.index(3)]);
+            return;
+        }
+        let now = self.now;
+        self.kafka.append(slot, partition.0, span, now);
+    }
+
+    fn run_flush(&mut self, slot: u32, choice: &mut Choice) {
+        if let Some(broken) = self.kafka.producer(slot).broken {
+            self.fault(slot, Call::Flush, broken);
+            return;
+        }
+        let records = self.kafka.producer(slot).open.iter().flat_map(|open| open.records.clone());
+        let records: Vec<_> = records.map(|r| (r.partition, r.offset)).collect();
+        let refused = records.iter().find(|at| self.refused.contains_key(at)).copied();
+        if let Some(at) = refused {
+            let left = self.refused.get_mut(&at).unwrap();
+            *left -= 1;
+            if *left == 0 {
+                self.refused.remove(&at);
+            }
+            let blame = choice.one_in(2).then_some((PartitionId(at.0), at.1));
+            self.blamed(slot, Call::Flush, Disposition::Abortable, blame);
+            return;
+        }
+        if self.fails(choice) {
+            let all = [Disposition::Retriable, Disposition::Abortable, Disposition::Fatal];
+            self.fault(slot, Call::Flush, all[choice.index(3)]);
+            return;
+        }
+        if self.process.ready[slot as usize] == Some(Ready::Flushing) {
+            self.process.ready[slot as usize] = Some(Ready::Flushed);
+        }
+        let outputs = (0..PARTITIONS).map(|p| {
+            let count = records.iter().filter(|(partition, _)| *partition == p).count();
+            (PartitionId(p), count as u64)
+        });
+        let outputs = outputs.collect();
+        self.tell(Input::Slot(slot, SlotEvent::Flushed { outputs }));
+    }
+
+    fn run_commit(&mut self, slot: u32, offsets: Vec<Position>, choice: &mut Choice) {
+        if let Some(broken) = self.kafka.producer(slot).broken {
+            self.fault(slot, Call::SendOffsets, broken);
+            return;
+        }
+        if offsets.iter().any(|p| self.group[p.partition.0 as usize] != Member::Ours) {
+            self.fault(slot, Call::SendOffsets, Disposition::Abortable);
+            return;
+        }
+        if self.fails(choice) {
+            let all = [Disposition::Retriable, Disposition::Abortable, Disposition::Fatal];
+            self.fault(slot, Call::SendOffsets, all[choice.index(3)]);
+            return;
+        }
+        let now = self.now;
+        let mut open =
+            self.kafka.producer(slot).open.take().unwrap_or(Open { began: now, ..Open::default() });
+        open.offsets = offsets;
+        if self.fails(choice) {
+            match choice.below(4) {
+                // The commit arrives, and its reply does not.
+                0 => self.kafka.commit(open),
+                // It is decided when the producer is opened anew.
+                1 => self.kafka.producer(slot).open = Some(open),
+                2 => {
+                    open.offsets.clear();
+                    self.kafka.producer(slot).open = Some(open);
+                }
+                _ => {
+                    open.offsets.clear();
+                    self.kafka.producer(slot).open = Some(open);
+                    self.fault(slot, Call::Commit, Disposition::Abortable);
+                    return;
+                }
+            }
+            let all = [Disposition::Retriable, Disposition::Fatal];
+            self.fault(slot, Call::Commit, all[choice.index(2)]);
+            return;
+        }
+        self.kafka.commit(open);
+        let suspicious = !self.healing && choice.one_in(4);
+        let ready = if suspicious { Ready::Suspicious } else { Ready::Idle };
+        self.process.ready[slot as usize] = Some(ready);
+        self.tell(Input::Slot(slot, SlotEvent::Committed { suspicious }));
+    }
+
+    fn run_abort(&mut self, slot: u32, choice: &mut Choice) {
+        let broken = self.kafka.producer(slot).broken;
+        if let Some(broken @ (Disposition::Fenced | Disposition::Fatal)) = broken {
+            self.fault(slot, Call::Abort, broken);
+            return;
+        }
+        if self.fails(choice) {
+            let all = [Disposition::Retriable, Disposition::Fatal];
+            self.fault(slot, Call::Abort, all[choice.index(2)]);
+            return;
+        }
+        let producer = self.kafka.producer(slot);
+        producer.open = None;
+        producer.broken = None;
+        let suspicious = !self.healing && choice.one_in(4);
+        let ready = if suspicious { Ready::Suspicious } else { Ready::Idle };
+        self.process.ready[slot as usize] = Some(ready);
+        self.tell(Input::Slot(slot, SlotEvent::Aborted { suspicious }));
+    }
+
+    /// No more faults: everything there is gets done, and then there is quiet.
+    pub(crate) fn heal(&mut self) {
+        self.healing = true;
+        self.refused.clear();
+        let mut choice = Choice(0);
+        if self.process.draining {
+            self.finish_drain();
+            self.restart(&mut choice);
+        }
+        for round in 0..400 {
+            self.turn(round);
+            if self.process.stopped.is_some() {
+                assert!(self.was_fenced);
+                self.restart(&mut choice);
+            }
+            if self.process.wanted.is_empty() {
+                let free = (0..PARTITIONS).filter(|&p| self.group[p as usize] == Member::Free);
+                let ids: Vec<_> = free.map(PartitionId).collect();
+                if !ids.is_empty() {
+                    self.assign(ids);
+                }
+            }
+            if self.is_all_done() {
+                self.check_quiet();
+                return;
+            }
+        }
+        panic!("there is no end to it");
+    }
+
+    /// Everything that is queued is done; if nothing is, time passes.
+    fn turn(&mut self, round: u64) {
+        let before = self.trace.len();
+        for id in 0..u64::from(PARTITIONS) {
+            self.fetch(&mut Choice(id));
+            self.run_handler(&mut Choice(round));
+        }
+        for slot in 0..u64::from(self.settings.slots) {
+            self.run_slot(&mut Choice(slot));
+        }
+        self.run_store();
+        self.answer_read(&mut Choice(0));
+        if self.trace.len() == before {
+            self.pass_to_timeout();
+        }
+    }
+
+    fn is_all_done(&self) -> bool {
+        self.kafka.logs.iter().all(|log| log.commit.is_some() && log.position() == log.end())
+    }
+
+    fn finish_drain(&mut self) {
+        for round in 0..200 {
+            if self.process.stopped.is_some() {
+                return;
+            }
+            self.turn(round);
+            let ours = (0..PARTITIONS).filter(|&p| self.group[p as usize] == Member::Ours);
+            let ids: Vec<_> = ours.map(PartitionId).collect();
+            if self.process.left && self.process.wanted.is_empty() && !ids.is_empty() {
+                self.revoke(ids);
+            }
+        }
+        panic!("the drain has no end");
+    }
+
+    /// Nothing happens any more, and the record agrees with Kafka.
+    fn check_quiet(&mut self) {
+        let (mut begun, mut quiet) = (self.begun, 0);
+        for round in 0..60 {
+            self.turn(round);
+            quiet = if begun == self.begun { quiet + 1 } else { 0 };
+            begun = self.begun;
+        }
+        assert!(quiet > 40, "transactions without end");
+        assert_eq!(self.worker.poll_timeout(), None, "a timer without anything to do");
+        assert!(self.process.jobs.is_empty() && self.process.running.is_empty());
+        self.kafka.check();
+        self.check_store();
+        for (id, runs) in &self.store {
+            for run in runs.iter() {
+                assert!(run.history.state.is_confirmed(), "{id}: {run:?} is left");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.trace.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}

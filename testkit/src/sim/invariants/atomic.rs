@@ -1,0 +1,45 @@
+//! All outputs of a message and the offset that passes it are of one transaction.
+
+use std::collections::BTreeMap;
+
+use countersign::kafka::TopicPartition;
+
+use crate::model::CommitRecord;
+use crate::sim::evidence::Evidence;
+
+pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
+    let mut of_message: BTreeMap<(&TopicPartition, u64), u64> = BTreeMap::new();
+    for seen in &evidence.outputs {
+        let Some(provenance) = &seen.provenance else { continue };
+        let Some(transaction) = seen.transaction else {
+            return Err(format!("{}@{} is in no transaction", seen.at, seen.offset));
+        };
+        let message = (&provenance.partition, provenance.offset);
+        let first = *of_message.entry(message).or_insert(transaction);
+        if first != transaction {
+            let (partition, offset) = message;
+            return Err(format!(
+                "the outputs of {partition}@{offset} are in transactions {first} and {transaction}"
+            ));
+        }
+    }
+    for ((partition, offset), transaction) in of_message {
+        let history = evidence.commits.get(partition).map(Vec::as_slice).unwrap_or_default();
+        let passed_by = passing(history, offset);
+        if passed_by != Some(transaction) {
+            return Err(format!(
+                "the outputs of {partition}@{offset} are in transaction {transaction}, \
+                 and its offset in {passed_by:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The transaction of the first commit beyond an offset.
+fn passing(history: &[CommitRecord], offset: u64) -> Option<u64> {
+    let beyond = |record: &&CommitRecord| {
+        record.committed.as_ref().is_some_and(|committed| committed.offset > offset)
+    };
+    history.iter().find(beyond)?.transaction
+}

@@ -1,0 +1,234 @@
+//! Simulation: the real driver on the model Kafka, a store in memory and virtual time, from a seed.
+//!
+//! A seed gives a world (topics, messages, processes, settings) and a nemesis that crashes, freezes
+//! and misleads it. The safety phase has all of that; then everything is healed, and within bounded
+//! virtual time every message must be done. What Kafka and the stores hold then is judged by the
+//! [`invariants`], one per file. The same seed gives the same run, effect by effect.
+
+mod evidence;
+mod feed;
+mod instance;
+mod invariants;
+mod journal;
+mod nemesis;
+mod store;
+mod work;
+mod world;
+
+pub use evidence::{Evidence, Input, Seen, StoredRuns};
+pub use invariants::{Check, INVARIANTS};
+pub use journal::Totals;
+pub use work::{Temper, expected};
+pub use world::World;
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::model::ModelKafka;
+
+use feed::Feed;
+use instance::{Instance, Setting};
+use journal::Journal;
+use nemesis::Nemesis;
+
+/// What many seeds together must meet, as beginnings of the kinds that are counted.
+pub const KINDS: [&str; 36] = [
+    "broker: down",
+    "crash: at any moment",
+    "crash: before an effect",
+    "crash: within a store call",
+    "end: crashed",
+    "end: left in good order",
+    "end: store full",
+    "fault: coordinator not available, EndTxn",
+    "fault: coordinator not available, InitProducerId",
+    "fault: coordinator not available, TxnOffsetCommit",
+    "fault: crash after, EndTxn",
+    "fault: crash before, EndTxn",
+    "fault: delay, EndTxn",
+    "fault: delay, WriteTxnMarkers",
+    "fault: held, EndTxn",
+    "fault: held, TxnOffsetCommit",
+    "fault: repeat, Assign",
+    "fault: reply lost, EndTxn",
+    "fault: reply lost, InitProducerId",
+    "fault: reply lost, Produce",
+    "fault: request lost, EndTxn",
+    "fault: request lost, Fetch",
+    "fault: request lost, OffsetFetch",
+    "fault: retried, EndTxn",
+    "fault: retried, TxnOffsetCommit",
+    "freeze",
+    "handler: failed",
+    "handler: panicked",
+    "in doubt: was committed",
+    "in doubt: was not committed",
+    "recovery: store was behind",
+    "renewal: failed",
+    "renewal: in doubt",
+    "renewal: suspicious",
+    "store: deleted",
+    "store: older copy",
+];
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// Where it came from.
+    pub seed: u64,
+    /// What went wrong, if anything did.
+    pub failure: Option<Failure>,
+    /// What happened, counted by kind.
+    pub totals: Totals,
+    /// Stands for everything that happened, in order; compared between runs of one seed.
+    pub hash: u64,
+    /// Everything that happened, if it was asked for.
+    pub timeline: Vec<String>,
+    /// How long the liveness phase took.
+    pub healing: Duration,
+}
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which one.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.what)
+    }
+}
+
+/// Runs a world to its end.
+///
+/// # Panics
+/// The system gives no timer.
+pub fn run(world: &World, keep_timeline: bool) -> Report {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a timer is at hand");
+    let (journal, failure, healing) = runtime.block_on(async {
+        let simulation = Simulation::new(world, keep_timeline);
+        simulation.run().await
+    });
+    let (totals, hash, timeline) = journal.close();
+    Report { seed: world.seed, failure, totals, hash, timeline, healing }
+}
+
+struct Simulation {
+    world: World,
+    kafka: ModelKafka,
+    journal: Journal,
+    setting: Setting,
+    instances: Vec<Instance>,
+}
+
+impl Simulation {
+    fn new(world: &World, keep_timeline: bool) -> Self {
+        let kafka = ModelKafka::default();
+        for (topic, partitions) in world.inputs.iter().chain(&world.outputs) {
+            kafka.create_topic(topic, *partitions);
+        }
+        let journal = Journal::new(keep_timeline);
+        let setting = Setting::new(world, &kafka, &journal);
+        let instances =
+            (0..world.instances).map(|n| Instance::new(n, world.seed, setting.clone())).collect();
+        Self { world: world.clone(), kafka, journal, setting, instances }
+    }
+
+    async fn run(mut self) -> (Journal, Option<Failure>, Duration) {
+        let mut healing = Duration::ZERO;
+        let result = self.phases(&mut healing).await;
+        for instance in &mut self.instances {
+            instance.crash("the end");
+        }
+        self.journal.struck(&self.kafka.struck());
+        (self.journal, result.err(), healing)
+    }
+
+    async fn phases(&mut self, healing: &mut Duration) -> Result<(), Failure> {
+        let feed = Feed::start(&self.world, &self.kafka);
+        let mut nemesis = Nemesis::new(&self.world, &self.kafka, &self.journal);
+        nemesis.rage(&mut self.instances, &feed).await?;
+        self.journal.say("world", format_args!("healed"));
+        self.setting.temper.calm();
+        nemesis.heal(&mut self.instances);
+        let healed = Instant::now();
+        self.settle(healed).await?;
+        *healing = healed.elapsed();
+        self.leave().await?;
+        let after = self.evidence(&feed);
+        self.audit().await?;
+        let audited = self.evidence(&feed);
+        if after.outputs != audited.outputs {
+            let what = "a restart on settled partitions changed the outputs".to_owned();
+            return Err(Failure { invariant: "no_duplicate", what });
+        }
+        judge(&audited)
+    }
+
+    /// The liveness phase: everything must be done in time.
+    async fn settle(&mut self, healed: Instant) -> Result<(), Failure> {
+        let bound = self.world.healing_bound();
+        loop {
+            for instance in &mut self.instances {
+                instance.watch(Duration::ZERO)?;
+            }
+            let behind = self.behind();
+            if behind.is_empty() {
+                return Ok(());
+            }
+            if healed.elapsed() > bound {
+                let what = format!("after {bound:?} without faults still behind: {behind:?}");
+                return Err(Failure { invariant: "bounded", what });
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn behind(&self) -> Vec<String> {
+        let partitions = self.world.partitions();
+        let behind = partitions.into_iter().filter_map(|partition| {
+            let end = self.kafka.high_watermark(&partition.topic, partition.partition);
+            let at = self.kafka.committed(World::GROUP, &partition).map(|c| c.offset);
+            (at != Some(end)).then(|| format!("{partition} at {at:?} of {end}"))
+        });
+        behind.collect()
+    }
+
+    /// Everyone leaves in good order.
+    async fn leave(&mut self) -> Result<(), Failure> {
+        for instance in &mut self.instances {
+            instance.leave(&self.world).await?;
+        }
+        Ok(())
+    }
+
+    /// Every instance takes up everything once more, alone, so that its store is brought in line.
+    async fn audit(&mut self) -> Result<(), Failure> {
+        for instance in &mut self.instances {
+            instance.audit(&self.world).await?;
+        }
+        Ok(())
+    }
+
+    fn evidence(&self, feed: &Feed) -> Evidence {
+        Evidence::collect(&self.world, &self.kafka, feed, &self.instances)
+    }
+}
+
+/// The first invariant that does not hold.
+///
+/// # Errors
+/// Which one, and what was seen.
+pub fn judge(evidence: &Evidence) -> Result<(), Failure> {
+    for (invariant, check) in INVARIANTS {
+        check(evidence).map_err(|what| Failure { invariant, what })?;
+    }
+    Ok(())
+}

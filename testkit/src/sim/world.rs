@@ -1,0 +1,154 @@
+//! What a seed makes: topics, settings and how bad the times are.
+
+use std::time::Duration;
+
+use countersign::kafka::TopicPartition;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::model::Assignor;
+
+/// Everything that is fixed before a run starts.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Where everything comes from.
+    pub seed: u64,
+    /// Input topics with their partitions.
+    pub inputs: Vec<(String, u32)>,
+    /// Output topics with their partitions.
+    pub outputs: Vec<(String, u32)>,
+    /// How many messages become visible, about.
+    pub messages: u32,
+    /// Over how long they are written.
+    pub feeding: Duration,
+    /// How many processes there are in the group.
+    pub instances: u32,
+    /// How many members each process has.
+    pub workers: u32,
+    /// Whether each worker has two producers.
+    pub pipelined: bool,
+    /// Whether members are static.
+    pub is_static: bool,
+    /// How partitions are given out.
+    pub assignor: Assignor,
+    /// How long a transaction is filled.
+    pub commit_interval: Duration,
+    /// How many messages a transaction holds.
+    pub transaction_records: u64,
+    /// `transaction.timeout.ms`.
+    pub transaction_timeout_ms: u32,
+    /// `session.timeout.ms`.
+    pub session_timeout_ms: u32,
+    /// `max.poll.interval.ms`.
+    pub max_poll_interval_ms: u32,
+    /// Handlers in a thousand that sleep.
+    pub sleeps_per_mille: u32,
+    /// How long they sleep at most.
+    pub sleep_longest: Duration,
+    /// Handlers in a thousand that fail.
+    pub fails_per_mille: u32,
+    /// Handlers in a thousand that panic.
+    pub panics_per_mille: u32,
+    /// Calls in a thousand that are struck while it storms.
+    pub storm_per_mille: u32,
+    /// The nemesis's longest pause between two deeds; `None`: it does nothing.
+    pub pause_longest: Option<Duration>,
+}
+
+impl World {
+    /// The group of every world.
+    pub const GROUP: &'static str = "simulated";
+
+    /// A world in which nothing goes wrong.
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            seed,
+            inputs: vec![("in-0".to_owned(), 2)],
+            outputs: vec![("out-0".to_owned(), 2), ("out-1".to_owned(), 3)],
+            messages: 200,
+            feeding: Duration::from_secs(2),
+            instances: 1,
+            workers: 1,
+            pipelined: false,
+            is_static: false,
+            assignor: Assignor::CooperativeSticky,
+            commit_interval: Duration::from_millis(50),
+            transaction_records: 1_000,
+            transaction_timeout_ms: 5_000,
+            session_timeout_ms: 6_000,
+            max_poll_interval_ms: 20_000,
+            sleeps_per_mille: 0,
+            sleep_longest: Duration::ZERO,
+            fails_per_mille: 0,
+            panics_per_mille: 0,
+            storm_per_mille: 0,
+            pause_longest: None,
+        }
+    }
+
+    /// The world of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut rng(seed, "world");
+        let inputs = if rng.random_bool(0.3) { 2 } else { 1 };
+        let transaction_timeout_ms = rng.random_range(1_000..=6_000);
+        let session_timeout_ms = transaction_timeout_ms + rng.random_range(500..=4_000);
+        let longest_interval = u64::from(transaction_timeout_ms / 3).min(500);
+        let records = [1, 3, 10, 50, 1_000];
+        Self {
+            inputs: (0..inputs).map(|n| (format!("in-{n}"), rng.random_range(1..=4))).collect(),
+            outputs: (0..2).map(|n| (format!("out-{n}"), rng.random_range(1..=3))).collect(),
+            messages: rng.random_range(50..=300),
+            feeding: Duration::from_millis(rng.random_range(0..=20_000)),
+            instances: rng.random_range(1..=3),
+            workers: if rng.random_bool(0.25) { 2 } else { 1 },
+            pipelined: rng.random_bool(0.6),
+            is_static: rng.random_bool(0.4),
+            assignor: match rng.random_range(0..4) {
+                0 => Assignor::Range,
+                1 => Assignor::RoundRobin,
+                _ => Assignor::CooperativeSticky,
+            },
+            commit_interval: Duration::from_millis(rng.random_range(1..=longest_interval)),
+            transaction_records: records[rng.random_range(0..records.len())],
+            transaction_timeout_ms,
+            session_timeout_ms,
+            max_poll_interval_ms: session_timeout_ms + rng.random_range(1_000..=20_000),
+            sleeps_per_mille: [0, 20, 200][rng.random_range(0..3)],
+            sleep_longest: Duration::from_millis([5, 100, 1_500][rng.random_range(0..3)]),
+            fails_per_mille: [0, 10, 50][rng.random_range(0..3)],
+            panics_per_mille: [0, 0, 10][rng.random_range(0..3)],
+            storm_per_mille: rng.random_range(5..=120),
+            pause_longest: Some(Duration::from_millis(rng.random_range(200..=4_000))),
+            ..Self::calm(seed)
+        }
+    }
+
+    /// Every input partition.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        let of = |(topic, count): &(String, u32)| {
+            let topic = topic.clone();
+            (0..*count).map(move |partition| TopicPartition::new(topic.as_str(), partition))
+        };
+        self.inputs.iter().flat_map(of).collect()
+    }
+
+    /// How long the group may take without faults until everything is done: an open transaction and
+    /// a dead member time out, a rebalance waits for those who do not answer, a retry is due, and
+    /// then the work itself.
+    pub fn healing_bound(&self) -> Duration {
+        let waits = self.transaction_timeout_ms * 3
+            + self.session_timeout_ms
+            + self.max_poll_interval_ms
+            + 20_000;
+        let work = self.sleep_longest * self.messages;
+        Duration::from_millis(u64::from(waits)) + work
+    }
+}
+
+/// A generator of its own for each purpose, so that one may draw more without changing the others.
+pub(super) fn rng(seed: u64, purpose: &str) -> StdRng {
+    let mixed = purpose.bytes().fold(seed, |mixed, byte| {
+        (mixed ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(17)
+    });
+    StdRng::seed_from_u64(mixed)
+}
