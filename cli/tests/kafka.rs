@@ -91,7 +91,7 @@ fn by_partition(records: &[OwnedRecord]) -> BTreeMap<u32, Vec<Kept>> {
 
 fn summary(ended: &Ended) -> Value {
     let lines = ended.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["message"] == "ended").last().expect("a summary ends the run")
+    lines.filter(|line| line["message"] == "ended").next_back().expect("a summary ends the run")
 }
 
 #[test]
