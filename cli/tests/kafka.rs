@@ -1,6 +1,6 @@
 //! Goal: the binary does on a real Kafka what its help says.
-//! Method: one local broker for all tests, topics and groups of each test's own; outputs are read by
-//! the test kit's independent reader.
+//! Method: one local broker for all tests, topics and groups of each test's own; outputs are read
+//! by the test kit's independent reader.
 
 #![expect(clippy::unwrap_used, reason = "a failed call fails the test")]
 
@@ -90,8 +90,8 @@ fn by_partition(records: &[OwnedRecord]) -> BTreeMap<u32, Vec<Kept>> {
 }
 
 fn summary(ended: &Ended) -> Value {
-    let lines = ended.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["message"] == "ended").next_back().expect("a summary ends the run")
+    let mut lines = ended.stderr.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.rfind(|line| line["message"] == "ended").expect("a summary ends the run")
 }
 
 #[test]
