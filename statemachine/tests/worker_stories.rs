@@ -367,14 +367,44 @@ fn a_suspicious_producer_is_opened_anew_and_the_other_goes_on() {
     assert_eq!(story.flushed(1), ["commit 1 #2 0@4"]);
 }
 
+/// Two owners of an id fence each other at every transaction.
 #[test]
-fn a_young_transaction_that_is_fenced_stops_the_worker() {
-    let mut story = Story::handling(2, 4);
-    story.finished(0, 4);
-    story.flushed(0);
-    let stopped = story.fault(1, Call::Flush, Disposition::Fenced);
+fn young_transactions_that_are_fenced_again_and_again_stop_the_worker() {
+    let mut story = Story::handling(1, 1);
+    story.finished(0, 1);
+    for _ in 0..2 {
+        story.after(100, Input::Tick);
+        assert_eq!(story.fault(0, Call::Flush, Disposition::Fenced), ["open 0 Failed"]);
+        story.slot(0, SlotEvent::Opened);
+        story.after(100, Input::Tick);
+    }
+    story.after(100, Input::Tick);
+    let stopped = story.fault(0, Call::Flush, Disposition::Fenced);
     assert_eq!(stopped.last().map(String::as_str), Some("stop ok=false"));
     assert_eq!(story.committed(0), NOTHING);
+}
+
+/// A late copy of `AddOffsetsToTxn` opened a transaction while the worker was idle, and the
+/// coordinator timed it out. This may happen now and then.
+#[test]
+fn a_fencing_now_and_then_is_not_of_another_owner() {
+    let mut story = Story::handling(1, 1);
+    story.finished(0, 1);
+    for _ in 0..10 {
+        story.after(100, Input::Tick);
+        assert_eq!(story.fault(0, Call::Flush, Disposition::Fenced), ["open 0 Failed"]);
+        story.slot(0, SlotEvent::Opened);
+        // The abort's wait, and then a while without transactions.
+        story.after(61_000, Input::Tick);
+    }
+}
+
+/// Whether its transaction was committed is not known then.
+#[test]
+fn a_commit_that_is_fenced_is_in_doubt() {
+    let mut story = Story::committing(1, 2);
+    let doubt = story.fault(0, Call::Commit, Disposition::Fenced);
+    assert_eq!(doubt.last().map(String::as_str), Some("open 0 InDoubt"));
 }
 
 #[test]
