@@ -207,6 +207,14 @@ impl Story {
 
 const NOTHING: [String; 0] = [];
 
+/// The next owner may be another worker on the same store: what was noted is written before the
+/// group learns that the partition is free.
+fn assert_lets_go(effects: &[String]) {
+    let place = |start: &str| effects.iter().position(|effect| effect.starts_with(start));
+    let places = [place("forget"), place("write"), place("unassign 1")];
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{effects:?}");
+}
+
 #[test]
 fn one_transaction_from_received_to_done() {
     let mut story = Story::owning(1);
@@ -268,7 +276,7 @@ fn a_lost_reply_is_found_not_committed() {
 fn a_transaction_in_doubt_does_not_hold_a_lost_partition_back() {
     let mut story = Story::committing(1, 2);
     story.fault(0, Call::Commit, Disposition::Retriable);
-    assert_eq!(story.tell(Input::Lost(vec![P])), ["forget", "unassign 1"]);
+    assert_lets_go(&story.tell(Input::Lost(vec![P])));
     assert_eq!(story.slot(0, SlotEvent::Opened), NOTHING, "nobody is left to ask for");
     assert!(story.worker.is_idle());
 }
@@ -277,7 +285,7 @@ fn a_transaction_in_doubt_does_not_hold_a_lost_partition_back() {
 fn a_lost_partition_waits_for_the_end_that_is_under_way() {
     let mut story = Story::committing(1, 2);
     assert_eq!(story.tell(Input::Lost(vec![P])), NOTHING);
-    assert_eq!(story.committed(0), ["release 2", "forget", "unassign 1"]);
+    assert_lets_go(&story.committed(0));
 }
 
 #[test]
@@ -289,7 +297,7 @@ fn a_revoked_partition_commits_what_its_handler_had_finished() {
     assert_eq!(story.finished(0, 1), ["send 0 #1 0"]);
     assert_eq!(story.tell(Input::Yielded { partition: P, epoch: 1 }), ["flush 0"]);
     assert_eq!(story.flushed(0), ["commit 0 #1 0@1 released"]);
-    assert_eq!(story.committed(0), ["release 1", "forget", "unassign 1"]);
+    assert_lets_go(&story.committed(0));
 }
 
 #[test]
@@ -297,7 +305,8 @@ fn a_handler_that_does_not_end_is_given_up_after_the_budget() {
     let mut story = Story::handling(1, 1);
     story.tell(Input::Revoked(vec![P]));
     assert_eq!(story.after(999, Input::Tick), NOTHING);
-    assert_eq!(story.after(1, Input::Tick), ["forget", "unassign 1"]);
+    let write = "write 2, 0 RolledBack(Revoked)";
+    assert_eq!(story.after(1, Input::Tick), ["forget", write, "unassign 1"]);
     assert_eq!(story.finished(0, 1), NOTHING, "it comes too late");
 }
 
@@ -424,7 +433,7 @@ fn a_drained_worker_releases_leaves_and_stops() {
     assert_eq!(story.committed(0), ["release 1", "leave"]);
     let last = story.tell(Input::Revoked(vec![P]));
     let record = "write 2, transaction 1 Committed, 0 Committed(Processed)";
-    assert_eq!(last, ["forget", "unassign 1", record, "stop ok=true"]);
+    assert_eq!(last, ["forget", record, "unassign 1", "stop ok=true"]);
 }
 
 #[test]

@@ -10,7 +10,10 @@ use countersign_testkit::sim::{self, Evidence, World};
 fn run(world: &World) -> sim::Report {
     let report = sim::run(world, false);
     if let Some(failure) = &report.failure {
-        panic!("seed {}: {failure}; to repeat it: countersign-sim --seed {0} --verbose", world.seed);
+        panic!(
+            "seed {}: {failure}; to repeat it: countersign-sim --seed {0} --verbose",
+            world.seed
+        );
     }
     report
 }
