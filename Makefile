@@ -4,4 +4,5 @@ FROM ?= 0
 
 .PHONY: sim
 sim:
-	cargo run --quiet --package countersign-testkit --bin countersign-sim -- --seeds $(SEEDS) --from $(FROM)
+	cargo run --quiet --package countersign-testkit --bin countersign-sim -- \
+		--seeds $(SEEDS) --from $(FROM)

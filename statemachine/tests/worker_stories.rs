@@ -436,6 +436,19 @@ fn a_drained_worker_releases_leaves_and_stops() {
     assert_eq!(last, ["forget", record, "unassign 1", "stop ok=true"]);
 }
 
+/// Without an answer that names every partition, the group's revocation would never come.
+#[test]
+fn an_assignment_is_answered_in_whole_when_the_budget_of_a_drain_is_used_up() {
+    let mut story = Story::new(settings(1));
+    story.slot(0, SlotEvent::Opened);
+    assert_eq!(story.tell(Input::Assigned(vec![P])), ["recover 0"]);
+    assert_eq!(story.tell(Input::Drain), NOTHING);
+    assert_eq!(story.after(1_000, Input::Tick), ["assign 0@0", "leave"]);
+    assert_eq!(story.received(0, 3), NOTHING, "nothing of it is handled");
+    let last = story.tell(Input::Revoked(vec![P]));
+    assert_eq!(last, ["forget", "unassign 1", "stop ok=true"]);
+}
+
 #[test]
 fn a_second_retry_does_not_replace_the_first() {
     let mut story = Story::handling(1, 3);

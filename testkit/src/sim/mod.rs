@@ -11,6 +11,7 @@ mod instance;
 mod invariants;
 mod journal;
 mod nemesis;
+mod probe;
 mod store;
 mod work;
 mod world;
