@@ -18,33 +18,14 @@ use rand::rngs::StdRng;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep};
 
-use crate::model::{ModelClient, ModelKafka, ModelProcess};
+use crate::model::{ModelClient, ModelProcess};
 
 use super::Failure;
 use super::journal::Journal;
+use super::setting::Setting;
 use super::store::CrashStore;
 use super::work::Temper;
 use super::world::{World, rng};
-
-/// What all instances share.
-#[derive(Debug, Clone)]
-pub(super) struct Setting {
-    pub(super) world: Arc<World>,
-    pub(super) kafka: ModelKafka,
-    pub(super) journal: Journal,
-    pub(super) temper: Temper,
-}
-
-impl Setting {
-    pub(super) fn new(world: &World, kafka: &ModelKafka, journal: &Journal) -> Self {
-        Self {
-            world: Arc::new(world.clone()),
-            kafka: kafka.clone(),
-            journal: journal.clone(),
-            temper: Temper::new(world, journal),
-        }
-    }
-}
 
 /// Where a life is to end.
 #[derive(Debug, Clone, Copy, Default)]

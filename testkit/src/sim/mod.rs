@@ -3,7 +3,7 @@
 //! A seed gives a world (topics, messages, processes, settings) and a nemesis that crashes, freezes
 //! and misleads it. The safety phase has all of that; then everything is healed, and within bounded
 //! virtual time every message must be done. What Kafka and the stores hold then is judged by the
-//! [`invariants`], one per file. The same seed gives the same run, effect by effect.
+//! `invariants`, one per file. The same seed gives the same run, effect by effect.
 
 mod evidence;
 mod feed;
@@ -11,6 +11,7 @@ mod instance;
 mod invariants;
 mod journal;
 mod nemesis;
+mod setting;
 mod store;
 mod work;
 mod world;
@@ -29,9 +30,10 @@ use tokio::time::{Instant, sleep};
 use crate::model::ModelKafka;
 
 use feed::Feed;
-use instance::{Instance, Setting};
+use instance::Instance;
 use journal::Journal;
 use nemesis::Nemesis;
+use setting::Setting;
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
 pub const KINDS: [&str; 36] = [
