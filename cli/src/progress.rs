@@ -182,28 +182,28 @@ impl View {
 impl Seen {
     fn words(&self) -> String {
         let counts = self.status.counts;
-        let mut words = format!("{}/s", HumanCount(self.per_s));
+        let mut words = vec![format!("{}/s", HumanCount(self.per_s))];
         match self.lag {
-            Some(lag) => words.push_str(&format!("  lag {}", HumanCount(lag.behind))),
-            None => words.push_str("  lag ?"),
+            Some(lag) => words.push(format!("lag {}", HumanCount(lag.behind))),
+            None => words.push("lag ?".to_owned()),
         }
         if let (Some((done, whole)), 1..) = (self.done, self.per_s) {
             let left = Duration::from_secs(whole.saturating_sub(done) / self.per_s);
-            words.push_str(&format!("  {} left", HumanDuration(left)));
+            words.push(format!("{} left", HumanDuration(left)));
         }
         let (confirmed, unfinished) = (HumanCount(counts.confirmed), HumanCount(counts.unfinished));
-        words.push_str(&format!("  confirmed {confirmed}  unfinished {unfinished}"));
-        words.push_str(&format!("  transactions {}", HumanCount(counts.committed)));
+        words.push(format!("confirmed {confirmed}  unfinished {unfinished}"));
+        words.push(format!("transactions {}", HumanCount(counts.committed)));
         for (name, count) in [("aborted", counts.aborted), ("failures", counts.failures)] {
             if count > 0 {
-                words.push_str(&format!("  {name} {}", HumanCount(count)));
+                words.push(format!("{name} {}", HumanCount(count)));
             }
         }
         match &self.status.connection {
             Connection::Connected => {}
-            other => words.push_str(&format!("  {}", other.name())),
+            other => words.push(other.name().to_owned()),
         }
-        words
+        words.join("  ")
     }
 }
 

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// Chooses a partition by the key and the number of partitions.
+pub type PartitionOf = dyn Fn(Option<&[u8]>, u32) -> u32 + Send + Sync;
+
 /// How an output's partition is chosen.
 #[derive(Clone, Default)]
 pub enum Partitioning {
@@ -18,7 +21,7 @@ pub enum Partitioning {
     /// This one.
     To(u32),
     /// What the function gives for the key and the number of partitions.
-    With(Arc<dyn Fn(Option<&[u8]>, u32) -> u32 + Send + Sync>),
+    With(Arc<PartitionOf>),
 }
 
 impl fmt::Debug for Partitioning {
