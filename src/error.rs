@@ -24,7 +24,8 @@ pub enum RunError {
     Setting(SettingError),
     /// No broker answered in time.
     #[error(
-        "no answer from Kafka at {brokers} for {:.1} s: {source}; check the address and that the broker runs",
+        "no answer from Kafka at {brokers} for {:.1} s: {source}; check the address and that the \
+         broker runs",
         waited.as_secs_f32()
     )]
     Unreachable {
@@ -44,7 +45,8 @@ pub enum RunError {
     Store(StoreError),
     /// Another process owns the same id.
     #[error(
-        "fenced: another process took over the id {id:?} ({message}); give each instance a name of its own with --instance, or stop the other one"
+        "fenced: another process took over the id {id:?} ({message}); give each instance a name \
+         of its own with --instance, or stop the other one"
     )]
     Fenced {
         /// The transactional id, or the group instance id.

@@ -119,8 +119,8 @@ impl Worker {
         }
     }
 
-    /// Counts a fencing that no time-out of a transaction explains; gives whether there were so many
-    /// that another process must own the ids.
+    /// Counts a fencing that no time-out of a transaction explains; gives whether there were so
+    /// many that another process must own the ids.
     ///
     /// One alone proves nothing. A late copy of `AddOffsetsToTxn` or `AddPartitionsToTxn` arrives
     /// after the commit and opens a transaction that this worker does not know of; while the worker
