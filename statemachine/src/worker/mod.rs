@@ -29,6 +29,7 @@ mod window;
 
 pub use effect::{Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
 pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, SlotEvent};
+pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 
 use std::collections::{BTreeMap, VecDeque};
