@@ -32,8 +32,8 @@ use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
 ///     .outputs(["invoices"])
 ///     .store("invoicing-store")
 ///     .handler(handler::each(|order| async move {
-///         let invoice = To::topic("invoices").value(order.record().value_bytes().unwrap_or_default());
-///         Ok(Outputs::one(invoice))
+///         let bytes = order.record().value_bytes().unwrap_or_default();
+///         Ok(Outputs::one(To::topic("invoices").value(bytes)))
 ///     }))
 ///     .build()?;
 /// processor.run_until_signal().await?;
