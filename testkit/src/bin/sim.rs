@@ -10,7 +10,6 @@ use countersign_testkit::sim::{self, Report, Totals, World};
 /// Runs the processor in a simulated world for many seeds and checks that every message is done
 /// exactly once. A failure prints the command that repeats it.
 #[derive(Debug, Parser)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(name = "countersign-sim", version)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Args {
