@@ -23,7 +23,8 @@ ci: ## Runs everything that CI runs
 	@.ci/run
 
 sim: ## Runs simulated worlds: make sim SEEDS=1000
-	@cargo run --quiet --package countersign-testkit --bin countersign-sim -- --seeds $(SEEDS) --from $(FROM)
+	@cargo run --quiet --package countersign-testkit --bin countersign-sim -- \
+		--seeds $(SEEDS) --from $(FROM)
 
 fuzz: ## Fuzzes every target: make fuzz SECONDS=60
 	fuzz/run $(SECONDS)

@@ -204,7 +204,7 @@ impl Processor {
         let workers = 0..config.workers;
         let ours: Vec<String> = workers.map(|worker| config.settings(worker, 0).instance).collect();
         if let Err(error) = settle_unowned(scout, clerk, &ours).await {
-            tracing::debug!(%error, "some messages stay unsettled in the store until the next start");
+            tracing::debug!(%error, "some messages stay unsettled until the next start");
         }
     }
 
