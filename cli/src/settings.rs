@@ -77,6 +77,9 @@ pub(crate) struct Settings {
     /// How members share out partitions [default: cooperative-sticky]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "The group")]
     assignor: Option<Assignor>,
+    /// When the coordinator gives a silent member up [default: 15s]
+    #[arg(long, value_name = "TIME", help_heading = "The group")]
+    session_timeout: Option<Interval>,
     /// Which rebalance protocol to speak; consumer (KIP-848) needs Kafka 4 [default: classic]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "The group")]
     group_protocol: Option<GroupProtocol>,
@@ -169,6 +172,7 @@ impl Settings {
             on_expired_commit: self.on_expired_commit.or(file.on_expired_commit),
             assignor: self.assignor.or(file.assignor),
             group_protocol: self.group_protocol.or(file.group_protocol),
+            session_timeout: self.session_timeout.or(file.session_timeout),
             commit_interval: self.commit_interval.or(file.commit_interval),
             max_transaction_records: self.max_transaction_records.or(file.max_transaction_records),
             transaction_timeout: self.transaction_timeout.or(file.transaction_timeout),
@@ -244,9 +248,9 @@ impl Settings {
         set(&mut cluster.assignor, self.assignor.map(Into::into));
         set(&mut cluster.group_protocol, self.group_protocol.map(Into::into));
         set(&mut cluster.compression, self.compression.map(Into::into));
-        let timeout = self.transaction_timeout.map(|it| it.0.as_millis());
-        let timeout = timeout.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX));
-        set(&mut cluster.transaction_timeout_ms, timeout);
+        let ms = |it: Interval| u32::try_from(it.0.as_millis()).unwrap_or(u32::MAX);
+        set(&mut cluster.transaction_timeout_ms, self.transaction_timeout.map(ms));
+        set(&mut cluster.session_timeout_ms, self.session_timeout.map(ms));
         let passed = self.librdkafka.iter();
         cluster.extra = passed.map(|it| (it.name.clone(), it.value.clone())).collect();
         cluster
@@ -263,6 +267,7 @@ impl Settings {
             "outputs" => "output",
             "transaction_records" => "max-transaction-records",
             "transaction_timeout_ms" => "transaction-timeout",
+            "session_timeout_ms" => "session-timeout",
             other => other,
         };
         Failure::usage(format!("--{} {value:?}: {why}; {remedy}", flag.replace('_', "-")))

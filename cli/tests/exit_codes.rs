@@ -43,13 +43,14 @@ fn everything_that_is_missing_is_named_at_once() {
 
 #[test]
 fn settings_that_cannot_be_used_are_named_as_they_were_given() {
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["-X", "enable.auto.commit=true"], &["-X enable.auto.commit=true", "transaction"]),
         (&["-X", "no.such.setting=1"], &["-X no.such.setting"]),
         (&["--workers", "0"], &["--workers", "at least 1"]),
         (&["--max-transaction-records", "0"], &["--max-transaction-records"]),
         (&["--commit-interval", "1m"], &["--commit-interval"]),
         (&["--transaction-timeout", "1ms"], &["--transaction-timeout"]),
+        (&["--session-timeout", "1h"], &["--session-timeout"]),
         (&["--instance", "a b"], &["--instance", "a b"]),
     ];
     for (args, words) in cases {

@@ -104,7 +104,12 @@ impl Default for Faults {
 impl Faults {
     /// Nothing goes wrong except what is scripted later.
     pub fn none() -> Self {
-        Self { scripted: BTreeMap::new(), rng: StdRng::seed_from_u64(0), rate: None, struck: BTreeMap::new() }
+        Self {
+            scripted: BTreeMap::new(),
+            rng: StdRng::seed_from_u64(0),
+            rate: None,
+            struck: BTreeMap::new(),
+        }
     }
 
     /// Strikes calls at random.

@@ -114,7 +114,8 @@ impl Instance {
             life.process.crash();
             life.reaper.abort();
             self.life = None;
-            self.restart_at = Instant::now() + away_longest.mul_f64(self.rng.random_range(0.0..1.0));
+            self.restart_at =
+                Instant::now() + away_longest.mul_f64(self.rng.random_range(0.0..1.0));
             self.took(result, is_leaving)?;
         }
         if self.life.is_none() && self.restart_at <= Instant::now() {
@@ -274,7 +275,8 @@ impl Instance {
     /// It does not end well, or not in time.
     pub(super) async fn leave(&mut self, world: &World) -> Result<(), Failure> {
         self.ask_to_leave();
-        let deadline = Instant::now() + Duration::from_millis(u64::from(world.max_poll_interval_ms));
+        let deadline =
+            Instant::now() + Duration::from_millis(u64::from(world.max_poll_interval_ms));
         // Far enough away to stay dead.
         let for_good = Duration::from_secs(1_000_000);
         while self.is_alive() {
