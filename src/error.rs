@@ -24,7 +24,8 @@ pub enum RunError {
     Setting(SettingError),
     /// No broker answered in time.
     #[error(
-        "no answer from Kafka at {brokers} for {:.1} s: {source}; check the address and that the broker runs",
+        "no answer from Kafka at {brokers} for {:.1} s: {source}; check the address and that the \
+         broker runs",
         waited.as_secs_f32()
     )]
     Unreachable {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, persistently};
+use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, existing, settle_unowned};
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
@@ -160,8 +160,15 @@ impl Processor {
     ) -> Result<(), RunError> {
         let config = &self.config;
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
-        let cluster_id = self.first_contact(&scout).await?;
-        let topics = self.outputs(&scout).await?;
+        // Nothing is under way before both are known, so that any stop ends it well.
+        let mut told = self.stop.subscribe();
+        let (cluster_id, topics) = tokio::select! {
+            known = async {
+                let cluster_id = self.first_contact(&scout).await?;
+                Ok::<_, RunError>((cluster_id, self.outputs(&scout).await?))
+            } => known?,
+            _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
+        };
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
         let clerk = Clerk::start(journal, host);
         self.claim(&*kafka, &clerk).await?;
@@ -185,7 +192,20 @@ impl Processor {
                 probe: probe.clone(),
             })?);
         }
-        self.drive(drivers).await
+        self.drive(drivers).await?;
+        self.settle(&scout, &clerk).await;
+        Ok(())
+    }
+
+    /// Learns what became of messages whose partitions went to other instances. The next owner does
+    /// not need it; whoever looks into the store does.
+    async fn settle(&self, scout: &Scout, clerk: &Clerk) {
+        let config = &self.config;
+        let workers = 0..config.workers;
+        let ours: Vec<String> = workers.map(|worker| config.settings(worker, 0).instance).collect();
+        if let Err(error) = settle_unowned(scout, clerk, &ours).await {
+            tracing::debug!(%error, "some messages stay unsettled in the store until the next start");
+        }
     }
 
     /// Tells at once what was asked before: a new receiver takes the value as seen.
@@ -213,7 +233,6 @@ impl Processor {
 
     async fn first_contact(&self, scout: &Scout) -> Result<String, RunError> {
         let started = Instant::now();
-        let mut stop = self.stop.subscribe();
         loop {
             // A question may take longer than what is left.
             let left = self.config.connect_timeout.saturating_sub(started.elapsed());
@@ -229,21 +248,17 @@ impl Processor {
                 return Err(RunError::Unreachable { brokers, waited, source });
             }
             tracing::info!(error = %source, "waiting for Kafka");
-            tokio::select! {
-                biased;
-                () = sleep(Duration::from_millis(500)) => {}
-                _ = stop.wait_for(|stop| *stop != Stop::No) => return Err(RunError::Aborted),
-            }
+            sleep(Duration::from_millis(500)).await;
         }
     }
 
     async fn outputs(&self, scout: &Scout) -> Result<Arc<Topics>, RunError> {
         let inputs = self.config.cluster.topics.iter();
         let inputs: Vec<Arc<str>> = inputs.map(|topic| Arc::from(topic.as_str())).collect();
-        persistently(|| scout.topics(inputs.clone())).await?;
+        existing(scout, &inputs).await?;
         let outputs = self.config.outputs.iter();
         let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
-        let topics = persistently(|| scout.topics(outputs.clone())).await?;
+        let topics = existing(scout, &outputs).await?;
         Ok(Arc::new(Topics::new(&topics)))
     }
 

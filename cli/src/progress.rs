@@ -182,28 +182,32 @@ impl View {
 impl Seen {
     fn words(&self) -> String {
         let counts = self.status.counts;
-        let mut words = format!("{}/s", HumanCount(self.per_s));
-        match self.lag {
-            Some(lag) => words.push_str(&format!("  lag {}", HumanCount(lag.behind))),
-            None => words.push_str("  lag ?"),
-        }
+        let lag = self.lag.map(|lag| HumanCount(lag.behind).to_string());
+        let mut words = vec![
+            format!("{}/s", HumanCount(self.per_s)),
+            format!("lag {}", lag.unwrap_or_else(|| "unknown".to_owned())),
+        ];
         if let (Some((done, whole)), 1..) = (self.done, self.per_s) {
             let left = Duration::from_secs(whole.saturating_sub(done) / self.per_s);
-            words.push_str(&format!("  {} left", HumanDuration(left)));
+            words.push(format!("{} left", HumanDuration(left)));
         }
-        let (confirmed, unfinished) = (HumanCount(counts.confirmed), HumanCount(counts.unfinished));
-        words.push_str(&format!("  confirmed {confirmed}  unfinished {unfinished}"));
-        words.push_str(&format!("  transactions {}", HumanCount(counts.committed)));
-        for (name, count) in [("aborted", counts.aborted), ("failures", counts.failures)] {
-            if count > 0 {
-                words.push_str(&format!("  {name} {}", HumanCount(count)));
-            }
+        let always = [
+            ("confirmed", counts.confirmed),
+            ("unfinished", counts.unfinished),
+            ("transactions", counts.committed),
+        ];
+        let seldom = [
+            ("aborted", counts.aborted),
+            ("in doubt", counts.in_doubt),
+            ("failures", counts.failures),
+        ];
+        let seldom = seldom.into_iter().filter(|(_, count)| *count > 0);
+        let counted = always.into_iter().chain(seldom);
+        words.extend(counted.map(|(name, count)| format!("{name} {}", HumanCount(count))));
+        if self.status.connection != Connection::Connected {
+            words.push(self.status.connection.name().to_owned());
         }
-        match &self.status.connection {
-            Connection::Connected => {}
-            other => words.push_str(&format!("  {}", other.name())),
-        }
-        words
+        words.join("  ")
     }
 }
 

@@ -77,12 +77,15 @@ pub(crate) struct Settings {
     /// How members share out partitions [default: cooperative-sticky]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "The group")]
     assignor: Option<Assignor>,
-    /// When the coordinator gives a silent member up [default: 15s]
-    #[arg(long, value_name = "TIME", help_heading = "The group")]
-    session_timeout: Option<Interval>,
     /// Which rebalance protocol to speak; consumer (KIP-848) needs Kafka 4 [default: classic]
     #[arg(long, value_enum, value_name = "NAME", help_heading = "The group")]
     group_protocol: Option<GroupProtocol>,
+    /// When the coordinator gives a silent member up [default: 15s]
+    #[arg(long, value_name = "TIME", help_heading = "The group")]
+    session_timeout: Option<Interval>,
+    /// When a member that is stuck gives itself up [default: 5m]
+    #[arg(long, value_name = "TIME", help_heading = "The group")]
+    max_poll_interval: Option<Interval>,
 
     /// How long a transaction is filled at most [default: 100ms]
     #[arg(long, value_name = "TIME", help_heading = "Transactions")]
@@ -93,6 +96,12 @@ pub(crate) struct Settings {
     /// When the coordinator gives an open transaction up [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Transactions")]
     transaction_timeout: Option<Interval>,
+    /// How long a batch of outputs waits for more [default: 10ms]
+    #[arg(long, value_name = "TIME", help_heading = "Transactions")]
+    linger: Option<Interval>,
+    /// How long a request to Kafka waits before it is repeated [default: 100ms]
+    #[arg(long, value_name = "TIME", help_heading = "Transactions")]
+    retry_backoff: Option<Interval>,
     /// What the transactional ids begin with
     #[arg(long, value_name = "PREFIX", help_heading = "Transactions")]
     transactional_id_prefix: Option<String>,
@@ -173,6 +182,9 @@ impl Settings {
             assignor: self.assignor.or(file.assignor),
             group_protocol: self.group_protocol.or(file.group_protocol),
             session_timeout: self.session_timeout.or(file.session_timeout),
+            max_poll_interval: self.max_poll_interval.or(file.max_poll_interval),
+            linger: self.linger.or(file.linger),
+            retry_backoff: self.retry_backoff.or(file.retry_backoff),
             commit_interval: self.commit_interval.or(file.commit_interval),
             max_transaction_records: self.max_transaction_records.or(file.max_transaction_records),
             transaction_timeout: self.transaction_timeout.or(file.transaction_timeout),
@@ -248,9 +260,11 @@ impl Settings {
         set(&mut cluster.assignor, self.assignor.map(Into::into));
         set(&mut cluster.group_protocol, self.group_protocol.map(Into::into));
         set(&mut cluster.compression, self.compression.map(Into::into));
-        let ms = |it: Interval| u32::try_from(it.0.as_millis()).unwrap_or(u32::MAX);
-        set(&mut cluster.transaction_timeout_ms, self.transaction_timeout.map(ms));
-        set(&mut cluster.session_timeout_ms, self.session_timeout.map(ms));
+        set(&mut cluster.transaction_timeout_ms, self.transaction_timeout.map(milliseconds));
+        set(&mut cluster.session_timeout_ms, self.session_timeout.map(milliseconds));
+        set(&mut cluster.max_poll_interval_ms, self.max_poll_interval.map(milliseconds));
+        set(&mut cluster.retry_backoff_ms, self.retry_backoff.map(milliseconds));
+        set(&mut cluster.linger_ms, self.linger.map(milliseconds));
         let passed = self.librdkafka.iter();
         cluster.extra = passed.map(|it| (it.name.clone(), it.value.clone())).collect();
         cluster
@@ -260,18 +274,29 @@ impl Settings {
     pub(crate) fn refused(&self, error: &SettingError) -> Failure {
         let SettingError { setting, value, why, remedy, .. } = error;
         if self.librdkafka.iter().any(|passed| passed.name == *setting) {
+            let (why, remedy) = match remedy.strip_prefix("set ") {
+                Some(field) => ("it has a flag of its own", format!("use {}", flag_of(field))),
+                None => (why.as_str(), remedy.clone()),
+            };
             return Failure::usage(format!("-X {setting}={value}: {why}; {remedy}"));
         }
-        let flag = match setting.as_str() {
-            "topics" => "input",
-            "outputs" => "output",
-            "transaction_records" => "max-transaction-records",
-            "transaction_timeout_ms" => "transaction-timeout",
-            "session_timeout_ms" => "session-timeout",
-            other => other,
-        };
-        Failure::usage(format!("--{} {value:?}: {why}; {remedy}", flag.replace('_', "-")))
+        Failure::usage(format!("{} {value:?}: {why}; {remedy}", flag_of(setting)))
     }
+}
+
+/// The flag that sets a field of the library.
+fn flag_of(field: &str) -> String {
+    let flag = match field {
+        "topics" => "input",
+        "outputs" => "output",
+        "transaction_records" => "max-transaction-records",
+        other => other.strip_suffix("_ms").unwrap_or(other),
+    };
+    format!("--{}", flag.replace('_', "-"))
+}
+
+fn milliseconds(interval: Interval) -> u32 {
+    u32::try_from(interval.0.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn set<T>(field: &mut T, given: Option<T>) {

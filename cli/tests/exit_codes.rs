@@ -43,14 +43,15 @@ fn everything_that_is_missing_is_named_at_once() {
 
 #[test]
 fn settings_that_cannot_be_used_are_named_as_they_were_given() {
-    let cases: [(&[&str], &[&str]); 8] = [
+    let cases: [(&[&str], &[&str]); 9] = [
+        (&["-X", "linger.ms=6"], &["-X linger.ms=6", "use --linger"]),
+        (&["--linger", "1m"], &["--linger", "transaction_timeout_ms"]),
         (&["-X", "enable.auto.commit=true"], &["-X enable.auto.commit=true", "transaction"]),
         (&["-X", "no.such.setting=1"], &["-X no.such.setting"]),
         (&["--workers", "0"], &["--workers", "at least 1"]),
         (&["--max-transaction-records", "0"], &["--max-transaction-records"]),
         (&["--commit-interval", "1m"], &["--commit-interval"]),
         (&["--transaction-timeout", "1ms"], &["--transaction-timeout"]),
-        (&["--session-timeout", "1h"], &["--session-timeout"]),
         (&["--instance", "a b"], &["--instance", "a b"]),
     ];
     for (args, words) in cases {
@@ -91,12 +92,13 @@ fn a_password_in_the_file_is_not_shown() {
 #[test]
 fn flags_win_over_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "store = 's'\nworkers = 0\ncompression = 'zstd'\n[librdkafka]\nlinger.ms = 'soon'\n";
+    let text =
+        "store = 's'\nworkers = 0\ncompression = 'zstd'\n[librdkafka]\nfetch.min.bytes = 'few'\n";
     let path = file(dir.path(), "countersign.toml", text);
-    run(&["--config", &path]).failed(2, &["-X linger.ms=soon"]);
-    run(&["--config", &path, "-X", "linger.ms=6"]).failed(2, &["--workers"]);
+    run(&["--config", &path]).failed(2, &["-X fetch.min.bytes"]);
+    run(&["--config", &path, "-X", "fetch.min.bytes=6"]).failed(2, &["--workers"]);
     let instance = ["--instance", "a b"];
-    let flags = [&["--config", &path, "-X", "linger.ms=6", "--workers", "1"], &instance[..]];
+    let flags = [&["--config", &path, "-X", "fetch.min.bytes=6", "--workers", "1"], &instance[..]];
     run(&flags.concat()).failed(2, &["--instance"]);
 }
 

@@ -7,7 +7,7 @@ use countersign_statemachine::{Entry, PartitionId, Run};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::kafka::TopicPartition;
-use crate::store::{Journal, StoreError};
+use crate::store::{Journal, PartitionName, StoreError};
 
 use super::host::{Host, Loop};
 use super::inbox::{Inbox, News};
@@ -20,6 +20,16 @@ enum Request {
     Runs { partition: PartitionId, reply: Reply<Vec<Run>> },
     RememberSlot { transactional_id: String, reply: Reply<()> },
     Slots { reply: Reply<Vec<String>> },
+    Unfinished { reply: Reply<Vec<Unfinished>> },
+    Note { entries: Vec<Entry>, reply: Reply<()> },
+}
+
+/// What the store holds of a partition, where that is not finished.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    pub(crate) id: PartitionId,
+    pub(crate) partition: TopicPartition,
+    pub(crate) runs: Vec<Run>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -71,6 +81,16 @@ impl Clerk {
         self.ask(|reply| Request::Slots { reply }).await
     }
 
+    /// Every partition with messages that are not finished.
+    pub(crate) async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        self.ask(|reply| Request::Unfinished { reply }).await
+    }
+
+    /// Writes and flushes.
+    pub(crate) async fn note(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
+        self.ask(|reply| Request::Note { entries, reply }).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         if self.0.send(request(reply)).is_err() {
@@ -101,8 +121,23 @@ async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request
             Request::Slots { reply } => {
                 let _ = reply.send(journal.slots());
             }
+            Request::Unfinished { reply } => {
+                let _ = reply.send(Ok(unfinished(&journal)));
+            }
+            Request::Note { entries, reply } => {
+                let _ = reply.send(append(&mut journal, &entries));
+            }
         }
     }
+}
+
+fn unfinished(journal: &Journal) -> Vec<Unfinished> {
+    let of = |(id, name): (PartitionId, &PartitionName)| {
+        let runs: Vec<Run> = journal.unfinished(id).collect();
+        let partition = TopicPartition::new(name.topic.as_str(), name.partition);
+        (!runs.is_empty()).then_some(Unfinished { id, partition, runs })
+    };
+    journal.partitions().filter_map(of).collect()
 }
 
 fn append(journal: &mut Journal, entries: &[Entry]) -> Result<(), StoreError> {

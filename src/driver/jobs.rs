@@ -1,7 +1,7 @@
 //! Questions to Kafka and the store that the worker waits for.
 
-use countersign_statemachine::PartitionId;
-use countersign_statemachine::worker::{Commit, Found, Input, Label};
+use countersign_statemachine::worker::{self, Commit, Found, Input, Label};
+use countersign_statemachine::{Entry, PartitionId};
 use futures::FutureExt;
 use tokio::time::sleep;
 
@@ -11,7 +11,7 @@ use crate::kafka::{Committed, KafkaError, TopicPartition};
 use crate::status::Connection;
 use crate::store::StoreError;
 
-use super::clerk::Clerk;
+use super::clerk::{Clerk, Unfinished};
 use super::scout::{Scout, persistently};
 use super::{Driver, Identified};
 
@@ -136,7 +136,8 @@ async fn recover(scout: &Scout, clerk: &Clerk, identified: &Identified) -> Resul
     Ok(Found {
         commit,
         siblings,
-        known: !runs.is_empty(),
+        // A message that was only signed in proves no commit: the first one may never have come.
+        known: runs.iter().any(|run| run.history.state.is_confirmed()),
         log_start: log.start,
         log_end: log.end,
         topic_id: identified.topic_id,
@@ -156,6 +157,26 @@ async fn has_siblings(scout: &Scout, identified: &Identified) -> Result<bool, Ka
     }
     let commits = persistently(|| scout.committed(siblings.clone())).await?;
     Ok(commits.iter().any(Option::is_some))
+}
+
+/// Brings what the store holds of partitions that nobody here owns any more in line with Kafka, so
+/// that it does not tell of work under way that another instance has done. A partition whose commit
+/// is pending stays as it is.
+///
+/// # Errors
+/// Kafka or the store does not answer.
+pub(crate) async fn settle_unowned(
+    scout: &Scout,
+    clerk: &Clerk,
+    ours: &[String],
+) -> Result<(), RunError> {
+    for Unfinished { id, partition, runs } in clerk.unfinished().await? {
+        let committed = scout.committed(vec![partition]).await?;
+        let Some(commit) = committed.into_iter().next().flatten().map(commit_of) else { continue };
+        let moves = worker::settle_unowned(id, &commit, &runs, ours);
+        clerk.note(moves.into_iter().map(Entry::Moved).collect()).await?;
+    }
+    Ok(())
 }
 
 fn commit_of(committed: Committed) -> Commit {

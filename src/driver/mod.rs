@@ -23,8 +23,9 @@ mod slot;
 pub use host::Host;
 
 pub(crate) use clerk::Clerk;
+pub(crate) use jobs::settle_unowned;
 pub(crate) use run::{Progress, RunInput};
-pub(crate) use scout::{Scout, persistently};
+pub(crate) use scout::{Scout, existing, persistently};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -193,8 +194,6 @@ impl Driver {
     /// # Errors
     /// Why it stopped, unless it was asked to.
     pub(crate) async fn run(mut self) -> Result<(), RunError> {
-        // It may have been told to stop before it listened.
-        self.stop.mark_changed();
         loop {
             while let Some(effect) = self.worker.poll_effect() {
                 if self.probe.as_ref().is_some_and(|lives| !lives(self.number, &effect)) {
@@ -286,6 +285,8 @@ impl Driver {
                 Ok(()) => self.handle(Input::Stored { write }),
                 Err(error) => return Err(RunError::Store(error)),
             },
+            // Once it is leaving, partitions are also assigned that are not read any more.
+            News::OutOfRange(_) if *self.stop.borrow() != Stop::No => {}
             News::OutOfRange(partition) => return Err(RunError::OutOfRange { partition }),
             News::Fault(error) => self.fault(&error),
             News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::host::{Host, Loop};
-use crate::kafka::{Admin, Committed, KafkaError, LogRange, Topic, TopicPartition};
+use crate::kafka::{Admin, Committed, ErrorKind, KafkaError, LogRange, Topic, TopicPartition};
 
 #[derive(Debug)]
 enum Question {
@@ -68,7 +68,7 @@ impl Scout {
         let closed = || {
             KafkaError::new(
                 "admin",
-                crate::kafka::ErrorKind::Other,
+                ErrorKind::Other,
                 Disposition::Fatal,
                 "the admin client has ended",
             )
@@ -98,6 +98,21 @@ where
             answer => return answer,
         }
     }
+}
+
+/// Describes topics that should be there at the start, and asks until there is an answer.
+///
+/// # Errors
+/// One of them does not exist: whoever made a slip in its name must hear of it.
+pub(crate) async fn existing(scout: &Scout, names: &[Arc<str>]) -> Result<Vec<Topic>, KafkaError> {
+    let unknown = |error: &KafkaError| error.kind == ErrorKind::UnknownTopic;
+    let asked = persistently(|| async {
+        match scout.topics(names.to_vec()).await {
+            Err(error) if unknown(&error) => Ok(Err(error)),
+            answer => answer.map(Ok),
+        }
+    });
+    asked.await?
 }
 
 /// An answer that nobody waits for any more is dropped.

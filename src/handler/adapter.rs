@@ -149,14 +149,14 @@ type RunFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Runs a handler over a run of messages, and reports how far it got.
 pub(crate) trait Work: Send + Sync {
-    fn run<'a>(&'a self, input: RunInput, progress: Progress) -> RunFuture<'a>;
+    fn run(&self, input: RunInput, progress: Progress) -> RunFuture<'_>;
 }
 
 /// One message after another.
 pub(crate) struct EachWork<H>(pub(crate) H);
 
 impl<H: Handler> Work for EachWork<H> {
-    fn run<'a>(&'a self, input: RunInput, mut progress: Progress) -> RunFuture<'a> {
+    fn run(&self, input: RunInput, mut progress: Progress) -> RunFuture<'_> {
         Box::pin(async move {
             for message in input.messages() {
                 if progress.is_interrupted() {
@@ -165,12 +165,11 @@ impl<H: Handler> Work for EachWork<H> {
                 let offset = message.offset();
                 let mut call = std::pin::pin!(guarded(async { self.0.handle(message).await }));
                 // What is done already is not held back by a handler that waits.
-                let result = match call.as_mut().now_or_never() {
-                    Some(result) => result,
-                    None => {
-                        progress.report();
-                        call.await
-                    }
+                let result = if let Some(result) = call.as_mut().now_or_never() {
+                    result
+                } else {
+                    progress.report();
+                    call.await
                 };
                 match result {
                     Ok(outputs) => {
@@ -193,7 +192,7 @@ pub(crate) struct BatchWork<H> {
 }
 
 impl<H: BatchHandler> Work for BatchWork<H> {
-    fn run<'a>(&'a self, input: RunInput, mut progress: Progress) -> RunFuture<'a> {
+    fn run(&self, input: RunInput, mut progress: Progress) -> RunFuture<'_> {
         Box::pin(async move {
             let mut messages = input.messages().peekable();
             while messages.peek().is_some() {

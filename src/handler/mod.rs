@@ -10,7 +10,7 @@ pub use adapter::{BatchHandler, Each, Handler, InBatches, batch, decoded, each, 
 pub use error::{BatchError, HandlerError};
 pub use message::Message;
 pub use outputs::{Outputs, To};
-pub use partitioner::{Partitioning, murmur2, partition_of_key};
+pub use partitioner::{ChoosePartition, Partitioning, murmur2, partition_of_key};
 
 pub(crate) use adapter::{Work, batch_work_of, work_of};
 pub(crate) use outputs::{Source, Topics};

@@ -18,8 +18,11 @@ pub enum Partitioning {
     /// This one.
     To(u32),
     /// What the function gives for the key and the number of partitions.
-    With(Arc<dyn Fn(Option<&[u8]>, u32) -> u32 + Send + Sync>),
+    With(Arc<ChoosePartition>),
 }
+
+/// Gives a partition for a key and the number of partitions.
+pub type ChoosePartition = dyn Fn(Option<&[u8]>, u32) -> u32 + Send + Sync;
 
 impl fmt::Debug for Partitioning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

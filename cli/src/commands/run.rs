@@ -16,7 +16,7 @@ use crate::settings::{HandlerName, Settings};
 ///
 /// Reads the input topics as a member of the group, runs the handler for each message, and puts
 /// outputs and consumed offset into one Kafka transaction: exactly once, also after a crash. The
-/// first signal finishes what is under way, the second one aborts. RUST_LOG sets what is logged.
+/// first signal finishes what is under way, the second one aborts. `RUST_LOG` sets what is logged.
 #[derive(clap::Args)]
 #[command(after_help = failure::HELP)]
 pub(crate) struct Args {

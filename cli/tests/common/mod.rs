@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 /// The binary, away from the terminal and the environment of whoever runs the tests.
-pub fn countersign() -> Command {
+pub(crate) fn countersign() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
     command.env_remove("RUST_LOG").env_remove("COLUMNS").stdin(Stdio::null());
     command
@@ -15,10 +15,10 @@ pub fn countersign() -> Command {
 
 /// A finished run of the binary.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Ended {
@@ -34,14 +34,14 @@ impl From<Output> for Ended {
 impl Ended {
     /// The line that begins with `error: `.
     #[track_caller]
-    pub fn error(&self) -> &str {
+    pub(crate) fn error(&self) -> &str {
         let line = self.stderr.lines().find(|line| line.starts_with("error: "));
         line.unwrap_or_else(|| panic!("no line says what is wrong: {self:#?}"))
     }
 
     /// Checks exit code and error line; nothing but data may be on standard output.
     #[track_caller]
-    pub fn failed(&self, code: i32, words: &[&str]) {
+    pub(crate) fn failed(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:#?}");
         assert_eq!(self.stdout, "", "{self:#?}");
         for word in words {
@@ -51,24 +51,24 @@ impl Ended {
 
     /// Checks that it ended well.
     #[track_caller]
-    pub fn done(self) -> Self {
+    pub(crate) fn done(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:#?}");
         self
     }
 }
 
 /// Runs the binary to its end.
-pub fn ended(command: &mut Command) -> Ended {
+pub(crate) fn ended(command: &mut Command) -> Ended {
     command.output().expect("the binary can be started").into()
 }
 
 /// Runs the binary with these arguments.
-pub fn with(args: &[&str]) -> Ended {
+pub(crate) fn with(args: &[&str]) -> Ended {
     ended(countersign().args(args))
 }
 
 /// Writes a file and gives its path.
-pub fn file(dir: &Path, name: &str, text: &str) -> String {
+pub(crate) fn file(dir: &Path, name: &str, text: &str) -> String {
     let path = dir.join(name);
     let mut file = std::fs::File::create(&path).expect("the directory can be written");
     file.write_all(text.as_bytes()).expect("the directory can be written");
@@ -77,22 +77,22 @@ pub fn file(dir: &Path, name: &str, text: &str) -> String {
 
 /// A child that is killed if the test ends before it.
 #[derive(Debug)]
-pub struct Running(Option<Child>);
+pub(crate) struct Running(Option<Child>);
 
 impl Running {
     /// Starts the binary with its output in pipes.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(Some(command.spawn().expect("the binary can be started")))
     }
 
     /// The process.
-    pub fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         self.0.as_mut().expect("it is taken by the end only")
     }
 
     /// Waits for its end.
-    pub fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> Ended {
         let child = self.0.take().expect("it is taken by the end only");
         child.wait_with_output().expect("the child can be waited for").into()
     }

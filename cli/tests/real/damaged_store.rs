@@ -55,15 +55,27 @@ fn replaced_by_an_old_copy() {
     });
 }
 
+/// What sled can still read of it, it takes for the whole.
 #[test]
 fn truncated() {
-    let said = run_through(
+    run_through(
         "store-truncated",
         |_| {},
         |store| {
             let file = OpenOptions::new().write(true).open(store.join("db")).unwrap();
             let bytes = file.metadata().unwrap().len();
             file.set_len(bytes / 3).unwrap();
+        },
+    );
+}
+
+#[test]
+fn overwritten() {
+    let said = run_through(
+        "store-overwritten",
+        |_| {},
+        |store| {
+            fs::write(store.join("conf"), "rubbish").unwrap();
         },
     );
     assert!(said.contains("the store was damaged and is replaced"), "{said}");

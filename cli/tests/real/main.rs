@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../common/mod.rs"]
+#[allow(unreachable_pub, reason = "it is shared with test programs that are one file")]
 mod common;
 mod support;
 

@@ -15,8 +15,9 @@ fn first_transaction_is_committed_within_3_s_of_a_restart() {
     let slow = copying.start("a", &["--commit-interval", "3s"]);
     copying.wait_committed(1_000, PATIENCE);
     slow.wait_for_line(&["connected"]);
+    let before = copying.uncommitted();
     copying.load(1_000);
-    copying.wait_open();
+    copying.wait_open(before);
     slow.kill();
     assert_eq!(copying.committed(), 1_000, "the transaction was not open any more");
 

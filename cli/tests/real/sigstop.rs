@@ -13,13 +13,12 @@ const SHORT: [&str; 6] =
 const STILL: Duration = Duration::from_secs(6);
 
 /// Stops the process in the middle of a transaction that has outputs.
-fn stop_in_transaction(copying: &Copying, process: &Process, loaded: &mut u64) {
+fn stop_in_transaction(copying: &Copying, process: &Process) {
     let aborted = copying.uncommitted();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let before = copying.committed();
         copying.load(1_000);
-        *loaded += 1_000;
         let seen =
             || (copying.uncommitted() > aborted || copying.committed() > before).then_some(());
         until("something is done", PATIENCE, seen);
@@ -32,6 +31,11 @@ fn stop_in_transaction(copying: &Copying, process: &Process, loaded: &mut u64) {
     }
 }
 
+fn do_some(copying: &Copying) {
+    copying.load(1_000);
+    copying.wait_committed(copying.loaded(), PATIENCE);
+}
+
 fn wait_still(since: Instant) {
     until("it stood still for long", PATIENCE, || (since.elapsed() >= STILL).then_some(()));
 }
@@ -40,42 +44,30 @@ fn wait_still(since: Instant) {
 fn alone_it_goes_on() {
     let copying = Copying::new("sigstop-alone");
     let process = copying.start("a", &SHORT);
-    let mut loaded = 1_000;
-    copying.load(loaded);
-    copying.wait_committed(loaded, PATIENCE);
-    stop_in_transaction(&copying, &process, &mut loaded);
+    do_some(&copying);
+    stop_in_transaction(&copying, &process);
     wait_still(Instant::now());
     process.signal(Signal::CONT);
-    copying.load(1_000);
-    loaded += 1_000;
-    copying.wait_committed(loaded, PATIENCE);
+    do_some(&copying);
     process.terminate();
-    copying.assert_exact(loaded);
+    copying.assert_exact(copying.loaded());
 }
 
 #[test]
 fn it_goes_on_beside_the_one_that_took_over() {
     let copying = Copying::new("sigstop-taken-over");
     let stopped = copying.start("a", &SHORT);
-    let mut loaded = 1_000;
-    copying.load(loaded);
-    copying.wait_committed(loaded, PATIENCE);
-    stop_in_transaction(&copying, &stopped, &mut loaded);
+    do_some(&copying);
+    stop_in_transaction(&copying, &stopped);
     let since = Instant::now();
     let other = copying.start("b", &SHORT);
-    copying.load(1_000);
-    loaded += 1_000;
-    copying.wait_committed(loaded, PATIENCE);
+    do_some(&copying);
     wait_still(since);
     stopped.signal(Signal::CONT);
-    copying.load(1_000);
-    loaded += 1_000;
-    copying.wait_committed(loaded, PATIENCE);
+    do_some(&copying);
     // The one that was stopped is a member again: alone, it does all that is left.
     other.terminate();
-    copying.load(1_000);
-    loaded += 1_000;
-    copying.wait_committed(loaded, PATIENCE);
+    do_some(&copying);
     stopped.terminate();
-    copying.assert_exact(loaded);
+    copying.assert_exact(copying.loaded());
 }

@@ -8,7 +8,7 @@ const TOTAL: u64 = 40_000;
 fn end_in_the_middle_and_next_start_are_exact() {
     let copying = Copying::new("sigterm");
     copying.load(TOTAL);
-    let process = copying.start("a", &["--max-transaction-records", "100"]);
+    let process = copying.start("a", &["--max-transaction-records", "100", "--memory", "1MiB"]);
     copying.wait_committed(TOTAL / 8, PATIENCE);
     process.terminate();
     let committed = copying.committed();

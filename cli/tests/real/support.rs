@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,7 @@ pub(crate) struct Copying {
     pub(crate) kafka: &'static LocalKafka,
     pub(crate) name: &'static str,
     pub(crate) dir: TempDir,
+    loaded: AtomicU64,
 }
 
 impl Copying {
@@ -59,7 +61,8 @@ impl Copying {
     }
 
     pub(crate) fn on(kafka: &'static LocalKafka, name: &'static str) -> Self {
-        let copying = Self { kafka, name, dir: tempfile::tempdir().unwrap() };
+        let dir = tempfile::tempdir().unwrap();
+        let copying = Self { kafka, name, dir, loaded: AtomicU64::new(0) };
         kafka.create_topic(&copying.input(), PARTITIONS).unwrap();
         kafka.create_topic(&copying.output(), PARTITIONS).unwrap();
         copying
@@ -77,9 +80,16 @@ impl Copying {
         self.dir.path().join(instance)
     }
 
-    /// Fills the input topic.
+    /// Adds messages to the input topic.
     pub(crate) fn load(&self, total: u64) {
+        let from = self.loaded.fetch_add(total, Ordering::Relaxed);
+        let record = |index| record(from + index);
         load(self.kafka.bootstrap(), &self.input(), total, PATIENCE, record, |_| {}).unwrap();
+    }
+
+    /// How many were loaded.
+    pub(crate) fn loaded(&self) -> u64 {
+        self.loaded.load(Ordering::Relaxed)
     }
 
     /// Starts a process; its store has the name of the instance.
@@ -87,13 +97,23 @@ impl Copying {
         self.start_in(instance, instance, args)
     }
 
+    /// Starts a process with another store.
     pub(crate) fn start_in(&self, store: &str, instance: &str, args: &[&str]) -> Process {
+        self.spawn([&self.input(), &self.output()], store, instance, args)
+    }
+
+    /// Starts a process that copies between other topics.
+    pub(crate) fn start_between(&self, input: &str, output: &str) -> Process {
+        self.spawn([input, output], "between", "between", &[])
+    }
+
+    fn spawn(&self, topics: [&str; 2], store: &str, instance: &str, args: &[&str]) -> Process {
         let log = self.dir.path().join(format!("{store}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let from = file.metadata().unwrap().len();
         let mut command = countersign();
         command.args(["run", "--brokers", self.kafka.bootstrap(), "--group", self.name]);
-        command.args(["--input", &self.input(), "--output", &self.output()]);
+        command.args(["--input", topics[0], "--output", topics[1]]);
         command.args(["--instance", instance, "--store"]).arg(self.store(store)).args(args);
         let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Process { child, log, from, ended: None }
@@ -123,9 +143,9 @@ impl Copying {
         self.outputs(Isolation::Uncommitted).saturating_sub(committed)
     }
 
-    /// Waits until a transaction is open that has outputs.
-    pub(crate) fn wait_open(&self) {
-        let before = self.uncommitted();
+    /// Waits until a transaction is open that has outputs; `before` is what was uncommitted before
+    /// it could begin.
+    pub(crate) fn wait_open(&self, before: u64) {
         let open = || (self.uncommitted() > before).then_some(());
         until("a transaction with outputs is open", PATIENCE, open);
     }
@@ -274,6 +294,9 @@ impl Drop for Process {
             // It may have ended by itself.
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("{}:\n{}", self.log.display(), self.stderr());
         }
     }
 }

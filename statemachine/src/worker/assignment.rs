@@ -104,7 +104,8 @@ impl Worker {
             }
             let numbers = partition.window.iter().filter_map(|piece| match piece.phase {
                 Phase::Sent { number } => Some(number),
-                Phase::Admitting { .. }
+                Phase::Received
+                | Phase::Admitting { .. }
                 | Phase::Ready
                 | Phase::Running
                 | Phase::Waiting
@@ -140,6 +141,10 @@ impl Worker {
     fn advance_assigning(&mut self, ids: Vec<PartitionId>, asked: bool) -> Option<Rebalance> {
         let mut wanted = ids.clone();
         wanted.retain(|id| !self.is_let_go(*id));
+        if wanted.is_empty() && self.drain != Drain::No {
+            self.assign_abandoned(&ids);
+            return None;
+        }
         let undecided = |slot: &Slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. });
         if !asked && !wanted.is_empty() {
             if self.slots.iter().any(undecided) {
@@ -154,6 +159,21 @@ impl Worker {
         let starts = known.map(|p| Start { partition: p.id, offset: p.position }).collect();
         self.effects.push_back(Effect::Assign(starts));
         None
+    }
+
+    /// The budget is used up while partitions are still being recovered. Without an answer that
+    /// names all of them the group's revocation would never come; nothing of them is handled.
+    fn assign_abandoned(&mut self, ids: &[PartitionId]) {
+        let mut unknown = ids.to_vec();
+        unknown.retain(|id| !self.partitions.contains_key(id));
+        self.ask(&unknown);
+        let mut starts = Vec::new();
+        for id in ids {
+            let Some(partition) = self.partitions.get_mut(id) else { continue };
+            partition.tenure = Tenure::Abandoned;
+            starts.push(Start { partition: *id, offset: partition.position });
+        }
+        self.effects.push_back(Effect::Assign(starts));
     }
 
     fn ask(&mut self, ids: &[PartitionId]) {
@@ -199,6 +219,8 @@ impl Worker {
             self.alone.remove(id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }
+        // Another worker of this process may be the next owner: what it writes must come after.
+        self.write_journal();
         self.effects.push_back(Effect::Unassign(ids));
         None
     }

@@ -13,12 +13,16 @@ use super::partition::{Partition, Tenure};
 use super::window::Phase;
 use super::{Time, Worker};
 
+/// How many runs of a partition are admitted at once: while one is handled the next is flushed.
+const ADMITTED_RUNS: u64 = 2;
+
 impl Partition {
     /// Store writes up to `write` are flushed: what they admitted may be handled.
     pub(super) fn stored(&mut self, write: u64) {
         self.window.change(|phase| match phase {
             Phase::Admitting { write: wanted } => (wanted <= write).then_some(Phase::Ready),
-            Phase::Ready
+            Phase::Received
+            | Phase::Ready
             | Phase::Running
             | Phase::Waiting
             | Phase::Finished
@@ -39,17 +43,9 @@ impl Partition {
 
 impl Worker {
     pub(super) fn on_received(&mut self, id: PartitionId, epoch: u64, spans: &[Span]) {
-        let write = self.journal.next_write();
         let Some(partition) = self.owned(id, epoch) else { return };
-        if partition.tenure != Tenure::Owned {
-            return;
-        }
-        let fresh = partition.admit(spans, write);
-        let moves: Vec<Moved> =
-            fresh.into_iter().map(|span| partition.moved(span, Event::Start, Note::None)).collect();
-        if !moves.is_empty() {
-            self.note(moves);
-            self.journal.hurry();
+        if partition.tenure == Tenure::Owned {
+            partition.receive(spans);
         }
     }
 
@@ -111,6 +107,7 @@ impl Worker {
 
     pub(super) fn advance_handling(&mut self) {
         self.retry_due();
+        self.admit();
         let limit = self.settings.handle_records;
         for partition in self.partitions.values_mut() {
             let Some(span) = partition.next_ready(limit) else { continue };
@@ -121,6 +118,21 @@ impl Worker {
                 span,
                 attempt: partition.attempt(span.first),
             });
+        }
+    }
+
+    fn admit(&mut self) {
+        let write = self.journal.next_write();
+        let limit = self.settings.handle_records.saturating_mul(ADMITTED_RUNS);
+        let mut moves = Vec::new();
+        for partition in self.partitions.values_mut() {
+            for span in partition.admit(write, limit) {
+                moves.push(partition.moved(span, Event::Start, Note::None));
+            }
+        }
+        if !moves.is_empty() {
+            self.note(moves);
+            self.journal.hurry();
         }
     }
 

@@ -167,7 +167,7 @@ pub struct Found {
     pub commit: Option<Commit>,
     /// Whether another partition of the topic has a commit.
     pub siblings: bool,
-    /// Whether the store has a record of this partition.
+    /// Whether the store has a record of a message of it that is done.
     pub known: bool,
     /// The first offset in the log.
     pub log_start: u64,

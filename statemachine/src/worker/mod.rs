@@ -29,6 +29,7 @@ mod window;
 
 pub use effect::{Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
 pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, SlotEvent};
+pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -80,6 +81,8 @@ pub struct Worker {
     aborts_in_row: u32,
     resume_at: Time,
     alone: BTreeMap<PartitionId, u64>,
+    /// When a slot was fenced without a reason that is known.
+    fences: VecDeque<Time>,
     journal: Journal,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -106,6 +109,7 @@ impl Worker {
             aborts_in_row: 0,
             resume_at: now,
             alone: BTreeMap::new(),
+            fences: VecDeque::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),

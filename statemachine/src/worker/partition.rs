@@ -110,19 +110,41 @@ impl Partition {
         }
     }
 
-    /// Takes in messages that were read; gives those that are new.
-    pub(crate) fn admit(&mut self, spans: &[Span], write: u64) -> Vec<Span> {
-        let mut fresh = Vec::with_capacity(spans.len());
+    /// Takes in messages that were read; those that are known are passed over.
+    pub(crate) fn receive(&mut self, spans: &[Span]) {
         for span in spans {
             let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
             let done = self.window.spans(|phase| phase == Phase::Done);
-            fresh.extend(without(unseen, &done));
+            for fresh in without(unseen, &done) {
+                self.window.set(fresh, Phase::Received);
+            }
             self.received = span.end;
         }
-        for span in &fresh {
-            self.window.set(*span, Phase::Admitting { write });
+    }
+
+    /// Admits what was received, as long as at most `limit` messages are admitted and not finished:
+    /// a crash interrupts no more of them.
+    pub(crate) fn admit(&mut self, write: u64, limit: u64) -> Vec<Span> {
+        let is_under_way = |phase| {
+            matches!(
+                phase,
+                Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Waiting
+            )
+        };
+        if self.tenure != Tenure::Owned || !self.window.any(|phase| phase == Phase::Received) {
+            return Vec::new();
         }
-        fresh
+        let under_way: u64 = self.window.spans(is_under_way).into_iter().map(Span::len).sum();
+        let mut left = limit.saturating_sub(under_way);
+        let mut admitted = Vec::new();
+        for span in self.window.spans(|phase| phase == Phase::Received) {
+            let end = span.end.min(span.first.saturating_add(left));
+            let Some(part) = Span::new(span.first, end) else { break };
+            left -= part.len();
+            self.window.set(part, Phase::Admitting { write });
+            admitted.push(part);
+        }
+        admitted
     }
 
     /// The reader is at the end of what is stable.
@@ -143,7 +165,9 @@ impl Partition {
                     let end = piece.span.end.min(piece.span.first.saturating_add(limit));
                     return Span::new(piece.span.first, end);
                 }
-                Phase::Admitting { .. } | Phase::Running | Phase::Waiting => return None,
+                Phase::Received | Phase::Admitting { .. } | Phase::Running | Phase::Waiting => {
+                    return None;
+                }
             }
         }
         None
@@ -182,7 +206,11 @@ impl Partition {
                     taken.push(part);
                 }
                 // An output may not overtake that of an earlier message.
-                Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Waiting => break,
+                Phase::Received
+                | Phase::Admitting { .. }
+                | Phase::Ready
+                | Phase::Running
+                | Phase::Waiting => break,
             }
         }
         for span in &taken {
@@ -329,7 +357,7 @@ impl Partition {
     pub(crate) fn let_go(&self) -> Vec<Moved> {
         let dropped = self.window.spans(|phase| match phase {
             Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
-            Phase::Sent { .. } | Phase::Waiting | Phase::Done => false,
+            Phase::Sent { .. } | Phase::Received | Phase::Waiting | Phase::Done => false,
         });
         let moved = |span| Moved {
             partition: self.id,

@@ -4,6 +4,7 @@
 //! metadata say what is done (the set D), and the store's runs are brought in line with them.
 
 use std::collections::BTreeMap;
+use std::slice;
 
 use crate::entry::{Moved, Note, PartitionId};
 use crate::metadata::{Author, CommitMetadata};
@@ -50,11 +51,8 @@ pub(crate) fn recover(
         None => first_start(found, settings)?,
         Some(commit) => from_commit(partition, commit, found)?,
     };
-    let truth = Truth { partition, settings, done: done(&recovery), author: recovery.prev.clone() };
-    let mut tally = Tally::default();
-    for run in &found.runs {
-        truth.settle(run, &mut recovery, &mut tally);
-    }
+    let tally = Truth::of(partition, &recovery, slice::from_ref(&settings.instance))
+        .settle(&found.runs, &mut recovery);
     recovery.notices.push(Notice::Recovered {
         partition,
         offset: recovery.position,
@@ -62,6 +60,23 @@ pub(crate) fn recover(
         again: tally.again,
     });
     Ok(recovery)
+}
+
+/// Brings what the store holds of a partition that nobody here owns in line with its commit: what an
+/// earlier process left unfinished was done by another instance, or waits for its owner.
+///
+/// Must not be used while the partition may be owned: its owner knows better.
+pub fn settle_unowned(
+    partition: PartitionId,
+    commit: &Commit,
+    runs: &[Run],
+    ours: &[String],
+) -> Vec<Moved> {
+    let Ok((_, mut recovery)) = read_commit(commit) else { return Vec::new() };
+    let unfinished = runs.iter().filter(|run| !run.history.state.is_confirmed());
+    let unfinished: Vec<Run> = unfinished.copied().collect();
+    Truth::of(partition, &recovery, ours).settle(&unfinished, &mut recovery);
+    recovery.moves
 }
 
 fn first_start(found: &Found, settings: &Settings) -> Result<Recovery, PositionError> {
@@ -91,14 +106,8 @@ fn from_commit(
     found: &Found,
 ) -> Result<Recovery, PositionError> {
     let offset = commit.offset;
-    let metadata = match &commit.label {
-        Label::Foreign(_) => None,
-        Label::Ours(bytes) => Some(
-            CommitMetadata::decode(offset, bytes)
-                .map_err(|source| PositionError::Metadata { offset, source })?,
-        ),
-    };
-    if metadata.as_ref().is_some_and(|metadata| metadata.topic_id != found.topic_id) {
+    let (topic_id, mut recovery) = read_commit(commit)?;
+    if topic_id.is_some_and(|topic_id| topic_id != found.topic_id) {
         return Err(PositionError::OtherTopic { offset });
     }
     if offset > found.log_end {
@@ -107,24 +116,32 @@ fn from_commit(
     if offset < found.log_start {
         return Err(PositionError::BelowStart { offset, lost: found.log_start - offset });
     }
-    let notices = match metadata {
-        Some(_) => Vec::new(),
-        None => vec![Notice::OutsideReset { partition, offset }],
+    if topic_id.is_none() {
+        recovery.notices.push(Notice::OutsideReset { partition, offset });
+    }
+    Ok(recovery)
+}
+
+/// What a commit says by itself; the topic's id is `None` where another tool wrote it.
+fn read_commit(commit: &Commit) -> Result<(Option<[u8; 16]>, Recovery), PositionError> {
+    let position = commit.offset;
+    let metadata = match &commit.label {
+        Label::Foreign(_) => None,
+        Label::Ours(bytes) => Some(
+            CommitMetadata::decode(position, bytes)
+                .map_err(|source| PositionError::Metadata { offset: position, source })?,
+        ),
     };
+    let topic_id = metadata.as_ref().map(|metadata| metadata.topic_id);
     let (completed, attempts, prev, released) = match metadata {
         None => (Vec::new(), BTreeMap::new(), None, true),
         Some(m) => (m.completed, m.attempts.into_iter().collect(), Some(m.author), m.released),
     };
-    Ok(Recovery {
-        position: offset,
-        fresh: false,
-        completed,
-        attempts,
-        prev,
-        released,
-        moves: Vec::new(),
-        notices,
-    })
+    let (moves, notices) = (Vec::new(), Vec::new());
+    let fresh = false;
+    let recovery =
+        Recovery { position, fresh, completed, attempts, prev, released, moves, notices };
+    Ok((topic_id, recovery))
 }
 
 /// The set D of done offsets, in order.
@@ -140,14 +157,27 @@ struct Tally {
 
 struct Truth<'a> {
     partition: PartitionId,
-    settings: &'a Settings,
+    /// The names under which this process commits.
+    ours: &'a [String],
     done: Vec<Span>,
     author: Option<Author>,
 }
 
-impl Truth<'_> {
-    /// Brings one stored run in line with D.
-    fn settle(&self, run: &Run, recovery: &mut Recovery, tally: &mut Tally) {
+impl<'a> Truth<'a> {
+    fn of(partition: PartitionId, recovery: &Recovery, ours: &'a [String]) -> Self {
+        Self { partition, ours, done: done(recovery), author: recovery.prev.clone() }
+    }
+
+    /// Brings stored runs in line with D.
+    fn settle(&self, runs: &[Run], recovery: &mut Recovery) -> Tally {
+        let mut tally = Tally::default();
+        for run in runs {
+            self.settle_run(run, recovery, &mut tally);
+        }
+        tally
+    }
+
+    fn settle_run(&self, run: &Run, recovery: &mut Recovery, tally: &mut Tally) {
         let mut from = run.span.first;
         for done in &self.done {
             let Some(part) = done.intersect(run.span) else { continue };
@@ -197,7 +227,7 @@ impl Truth<'_> {
 
     fn found_done(&self, span: Span) -> Moved {
         let (outcome, note) = match &self.author {
-            Some(author) if author.instance == self.settings.instance => {
+            Some(author) if self.ours.contains(&author.instance) => {
                 (Outcome::Processed, Note::Author(author.clone()))
             }
             Some(author) => (Outcome::Elsewhere, Note::Author(author.clone())),

@@ -10,6 +10,11 @@ use super::recovery::{Verdict, verdict};
 use super::transaction::{Slot, Stage, Step, after};
 use super::{Time, Worker};
 
+/// So many unexplained fencings within [`FENCES_WITHIN`] are the work of another process.
+const FENCES_MAX: usize = 3;
+
+const FENCES_WITHIN: Time = Time::from_secs(60);
+
 /// A slot's call failed for good.
 struct Fault {
     call: Call,
@@ -82,9 +87,18 @@ impl Worker {
             return;
         }
         let timeout = self.settings.transaction_timeout;
-        let step = after(fault.call, fault.disposition, age, timeout);
+        let step = match after(fault.call, fault.disposition, age, timeout) {
+            // Taken for a time-out until it repeats.
+            Step::Fenced if !self.is_twin() => {
+                after(fault.call, fault.disposition, age.max(timeout), timeout)
+            }
+            step => step,
+        };
         let message = fault.message.clone();
         match (step, number) {
+            (Step::Fenced, _) if fault.call == Call::Open && !self.has_twin() => {
+                self.close_slot(slot);
+            }
             (Step::Fenced, _) => self.stop(Err(StopReason::Fenced { slot, message })),
             (Step::Refused, _) => {
                 self.stop(Err(StopReason::Refused { call: fault.call, message }));
@@ -103,6 +117,23 @@ impl Worker {
             (Step::Doubt, Some(number)) => self.doubt(slot, number, message),
             (Step::Abort | Step::Renew | Step::Doubt, None) => self.open(slot, Renewal::Failed),
         }
+    }
+
+    /// Counts a fencing that no time-out of a transaction explains; gives whether there were so
+    /// many that another process must own the ids.
+    ///
+    /// One alone proves nothing. A late copy of `AddOffsetsToTxn` or `AddPartitionsToTxn` arrives
+    /// after the commit and opens a transaction that this worker does not know of; while the worker
+    /// is idle the coordinator times it out, which raises the epoch; and the first call of the next
+    /// transaction is fenced. Two live owners fence each other at every transaction.
+    fn is_twin(&mut self) -> bool {
+        self.fences.retain(|at| *at + FENCES_WITHIN > self.now);
+        self.fences.push_back(self.now);
+        self.has_twin()
+    }
+
+    fn has_twin(&self) -> bool {
+        self.fences.len() >= FENCES_MAX
     }
 
     /// Whose output was refused: what the report names, else the only message of the transaction.

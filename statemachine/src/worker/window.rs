@@ -10,6 +10,8 @@ use crate::span::Span;
 /// How far a message is within this process. Only `Done` outlives an abort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// It was read and waits for admission.
+    Received,
     /// Its `Start` is part of store write `write`, which is not flushed yet.
     Admitting { write: u64 },
     /// Signed in; its handler may run.
@@ -32,7 +34,8 @@ impl Phase {
         match self {
             Self::Done => true,
             Self::Sent { number: sent } => sent <= number,
-            Self::Admitting { .. }
+            Self::Received
+            | Self::Admitting { .. }
             | Self::Ready
             | Self::Running
             | Self::Waiting
@@ -172,7 +175,8 @@ impl Window {
             let (first, messages) = match phase {
                 Phase::Sent { number: sent } if sent == number => (span.first, span.len()),
                 Phase::Done => (span.end, 0),
-                Phase::Admitting { .. }
+                Phase::Received
+                | Phase::Admitting { .. }
                 | Phase::Ready
                 | Phase::Running
                 | Phase::Waiting

@@ -14,6 +14,7 @@ fn phases() -> impl Strategy<Value = Phase> {
         Just(Phase::Finished),
         Just(Phase::Done),
         (1..3_u64).prop_map(|number| Phase::Sent { number }),
+        Just(Phase::Received),
         (1..3_u64).prop_map(|write| Phase::Admitting { write }),
     ]
 }

@@ -11,6 +11,7 @@ use countersign_testkit::sim::{self, Report, Totals, World};
 /// exactly once. A failure prints the command that repeats it.
 #[derive(Debug, Parser)]
 #[command(name = "countersign-sim", version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Args {
     /// How many seeds to run.
     #[arg(long, default_value_t = 100)]

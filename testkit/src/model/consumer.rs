@@ -155,7 +155,9 @@ impl Member {
         self.check_fatal()?;
         if matches!(self.stage, Stage::New | Stage::Subscribed) {
             self.stage = Stage::Leaving;
-            self.rejoin = false;
+            // A static member's place stays, and with it the rebalance that it owes: whoever takes
+            // the place owes it too, or what it gave back would be nobody's.
+            self.rejoin &= self.instance.is_some();
             self.revoke_all();
         }
         Ok(())

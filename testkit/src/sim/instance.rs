@@ -1,14 +1,12 @@
 //! One process of the group: its lives, its store, and how each life ends.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use countersign::handler::{Message, each};
 use countersign::kafka::librdkafka::ClusterConfig;
-use countersign::simulation::{self, Host, Probe};
-use countersign::statemachine::worker::{Effect, Notice, Renewal};
+use countersign::simulation::{self, Host};
 use countersign::statemachine::{Backoff, PartitionId};
 use countersign::store::{MemoryImage, MemoryStore, StoreError};
 use countersign::{Config, Handle, Processor, RunError};
@@ -22,6 +20,7 @@ use crate::model::{ModelClient, ModelKafka, ModelProcess};
 
 use super::Failure;
 use super::journal::Journal;
+use super::probe::probe;
 use super::store::CrashStore;
 use super::work::Temper;
 use super::world::{World, rng};
@@ -350,54 +349,4 @@ fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
     let handler = each(move |message: Message| temper.clone().handle(message));
     let built = Processor::builder().config(config).handler(handler).build();
     built.expect("the world's settings fit each other")
-}
-
-/// Notes every effect, and ends the process before the chosen one.
-fn probe(
-    name: &str,
-    journal: &Journal,
-    process: &ModelProcess,
-    doomed: Option<u64>,
-    assigned: &Arc<Mutex<BTreeSet<PartitionId>>>,
-) -> Probe {
-    let (name, journal, process) = (name.to_owned(), journal.clone(), process.clone());
-    let assigned = Arc::clone(assigned);
-    let effects = AtomicU64::new(0);
-    Arc::new(move |worker, effect| {
-        let number = effects.fetch_add(1, Ordering::Relaxed) + 1;
-        if doomed.is_some_and(|doomed| number >= doomed) {
-            if !process.is_crashed() {
-                journal.count("crash: before an effect");
-                journal.say(&name, format_args!("{worker} crash before {effect:?}"));
-                process.crash();
-            }
-            return false;
-        }
-        journal.say(&name, format_args!("{worker} {effect:?}"));
-        count(&journal, effect);
-        if let Effect::Assign(starts) = effect {
-            let mut assigned = assigned.lock().unwrap_or_else(PoisonError::into_inner);
-            assigned.extend(starts.iter().map(|start| start.partition));
-        }
-        true
-    })
-}
-
-fn count(journal: &Journal, effect: &Effect) {
-    let kind = match effect {
-        Effect::Open { why: Renewal::Suspicious, .. } => "renewal: suspicious",
-        Effect::Open { why: Renewal::Failed, .. } => "renewal: failed",
-        Effect::Open { why: Renewal::InDoubt, .. } => "renewal: in doubt",
-        Effect::Notice(Notice::Decided { committed: true, .. }) => "in doubt: was committed",
-        Effect::Notice(Notice::Decided { committed: false, .. }) => "in doubt: was not committed",
-        Effect::Notice(Notice::Aborted { .. }) => "transaction: aborted",
-        Effect::Notice(Notice::Rewound { .. }) => "recovery: store was ahead",
-        Effect::Notice(Notice::Recovered { found_done: 1.., .. }) => "recovery: store was behind",
-        Effect::Notice(Notice::Recovered { again: 1.., .. }) => "recovery: handled again",
-        Effect::Commit { .. } => "transaction: commit sent",
-        Effect::Assign(_) => "group: assigned",
-        Effect::Unassign(_) => "group: unassigned",
-        _ => return,
-    };
-    journal.count(kind);
 }

@@ -11,6 +11,7 @@ mod instance;
 mod invariants;
 mod journal;
 mod nemesis;
+mod probe;
 mod store;
 mod work;
 mod world;
@@ -88,6 +89,8 @@ pub struct Report {
     pub timeline: Vec<String>,
     /// How long the liveness phase took.
     pub healing: Duration,
+    /// What was judged, if it came to that.
+    pub evidence: Option<Evidence>,
 }
 
 /// A broken promise.
@@ -112,12 +115,7 @@ impl fmt::Display for Failure {
 pub fn run(world: &World, keep_timeline: bool) -> Report {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().expect("a timer is at hand");
-    let (journal, failure, healing) = runtime.block_on(async {
-        let simulation = Simulation::new(world, keep_timeline);
-        simulation.run().await
-    });
-    let (totals, hash, timeline) = journal.close();
-    Report { seed: world.seed, failure, totals, hash, timeline, healing }
+    runtime.block_on(async { Simulation::new(world, keep_timeline).run().await })
 }
 
 struct Simulation {
@@ -126,6 +124,8 @@ struct Simulation {
     journal: Journal,
     setting: Setting,
     instances: Vec<Instance>,
+    healing: Duration,
+    evidence: Option<Evidence>,
 }
 
 impl Simulation {
@@ -138,20 +138,23 @@ impl Simulation {
         let setting = Setting::new(world, &kafka, &journal);
         let instances =
             (0..world.instances).map(|n| Instance::new(n, world.seed, setting.clone())).collect();
-        Self { world: world.clone(), kafka, journal, setting, instances }
+        let (healing, evidence) = (Duration::ZERO, None);
+        Self { world: world.clone(), kafka, journal, setting, instances, healing, evidence }
     }
 
-    async fn run(mut self) -> (Journal, Option<Failure>, Duration) {
-        let mut healing = Duration::ZERO;
-        let result = self.phases(&mut healing).await;
+    async fn run(mut self) -> Report {
+        let result = self.phases().await;
         for instance in &mut self.instances {
             instance.crash("the end");
         }
         self.journal.struck(&self.kafka.struck());
-        (self.journal, result.err(), healing)
+        let (totals, hash, timeline) = self.journal.close();
+        let Self { world, healing, evidence, .. } = self;
+        let failure = result.err();
+        Report { seed: world.seed, failure, totals, hash, timeline, healing, evidence }
     }
 
-    async fn phases(&mut self, healing: &mut Duration) -> Result<(), Failure> {
+    async fn phases(&mut self) -> Result<(), Failure> {
         let feed = Feed::start(&self.world, &self.kafka);
         let mut nemesis = Nemesis::new(&self.world, &self.kafka, &self.journal);
         nemesis.rage(&mut self.instances, &feed).await?;
@@ -160,7 +163,7 @@ impl Simulation {
         nemesis.heal(&mut self.instances);
         let healed = Instant::now();
         self.settle(healed).await?;
-        *healing = healed.elapsed();
+        self.healing = healed.elapsed();
         self.leave().await?;
         let after = self.evidence(&feed);
         self.audit().await?;
@@ -169,7 +172,7 @@ impl Simulation {
             let what = "a restart on settled partitions changed the outputs".to_owned();
             return Err(Failure { invariant: "no_duplicate", what });
         }
-        judge(&audited)
+        judge(self.evidence.insert(audited))
     }
 
     /// The liveness phase: everything must be done in time.
