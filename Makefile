@@ -1,8 +1,42 @@
+# The two commands of the README are `make demo` and `make test`; `make help` lists the rest.
+
 # How many simulated worlds to run, and from which seed on.
 SEEDS ?= 200
 FROM ?= 0
+# How long each fuzz target runs.
+SECONDS ?= 60
 
-.PHONY: sim
-sim:
-	cargo run --quiet --package countersign-testkit --bin countersign-sim -- \
+.DEFAULT_GOAL := help
+.PHONY: help demo test ci sim fuzz lint docs fmt setup
+
+help: ## Lists the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## Kills a payments service three times in the middle and counts what became visible
+	@.ci/quietly 'building the demonstration' cargo build --release --example demo --example payments
+	@target/release/examples/demo
+
+test: ## Runs every test, those on a real Kafka too
+	@.ci/run setup tests
+
+ci: ## Runs everything that CI runs
+	@.ci/run
+
+sim: ## Runs simulated worlds: make sim SEEDS=1000
+	@cargo run --quiet --package countersign-testkit --bin countersign-sim -- \
 		--seeds $(SEEDS) --from $(FROM)
+
+fuzz: ## Fuzzes every target: make fuzz SECONDS=60
+	fuzz/run $(SECONDS)
+
+lint: ## Formatting, clippy, licences and sources of dependencies
+	@.ci/run format clippy deny
+
+docs: ## The library's documentation, in target/doc
+	@.ci/run docs
+
+fmt: ## Formats the sources
+	cargo fmt --all
+
+setup: ## Looks for what is needed; as root on Debian it installs what is missing
+	@.ci/setup

@@ -1,11 +1,12 @@
 //! Payments: an order becomes an invoice and a ledger entry, or a rejection.
 //!
 //! ```sh
-//! cargo run --release --example payments -- --brokers localhost:9092 --instance a --store payments-a
+//! cargo run --release --example payments -- \
+//!     --brokers localhost:9092 --instance a --store payments-a
 //! ```
 //!
-//! Reads `orders` (JSON), writes `invoices`, `ledger` and `rejections`; see `examples/demo.rs` for a
-//! run that kills it in the middle.
+//! Reads `orders` (JSON), writes `invoices`, `ledger` and `rejections`; see `examples/demo/`
+//! for a run that kills it in the middle.
 
 use std::error::Error;
 use std::path::PathBuf;

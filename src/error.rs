@@ -45,7 +45,8 @@ pub enum RunError {
     Store(StoreError),
     /// Another process owns the same id.
     #[error(
-        "fenced: another process took over the id {id:?} ({message}); give each instance a name of its own with --instance, or stop the other one"
+        "fenced: another process took over the id {id:?} ({message}); give each instance a name \
+         of its own with --instance, or stop the other one"
     )]
     Fenced {
         /// The transactional id, or the group instance id.

@@ -1,8 +1,8 @@
 //! Exactly-once read-process-write on Apache Kafka, with a durable record of every message.
 //!
-//! A [`Processor`] reads topics as a member of a consumer group, runs a [`handler`] for each message
-//! and puts the outputs and the consumed offset into one Kafka transaction. What happens to each
-//! message is recorded in an embedded store, and [`inspection`] tells it.
+//! A [`Processor`] reads topics as a member of a consumer group, runs a [`handler`] for each
+//! message and puts the outputs and the consumed offset into one Kafka transaction. What happens to
+//! each message is recorded in an embedded store, and [`inspection`] tells it.
 
 mod builder;
 mod caught_up;

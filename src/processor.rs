@@ -32,8 +32,8 @@ use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
 ///     .outputs(["invoices"])
 ///     .store("invoicing-store")
 ///     .handler(handler::each(|order| async move {
-///         let invoice = To::topic("invoices").value(order.record().value_bytes().unwrap_or_default());
-///         Ok(Outputs::one(invoice))
+///         let bytes = order.record().value_bytes().unwrap_or_default();
+///         Ok(Outputs::one(To::topic("invoices").value(bytes)))
 ///     }))
 ///     .build()?;
 /// processor.run_until_signal().await?;
@@ -204,7 +204,7 @@ impl Processor {
         let workers = 0..config.workers;
         let ours: Vec<String> = workers.map(|worker| config.settings(worker, 0).instance).collect();
         if let Err(error) = settle_unowned(scout, clerk, &ours).await {
-            tracing::debug!(%error, "some messages stay unsettled in the store until the next start");
+            tracing::debug!(%error, "some messages stay unsettled until the next start");
         }
     }
 

@@ -12,9 +12,9 @@ use crate::kafka::Kafka;
 use crate::processor::Processor;
 use crate::store::Store;
 
-/// Runs a processor on `kafka` and `store`. Before each effect the probe is asked, with the worker's
-/// number; where it says no, that worker ends there as in a crash. `incarnation` is the number that
-/// is random elsewhere.
+/// Runs a processor on `kafka` and `store`. Before each effect the probe is asked, with the
+/// worker's number; where it says no, that worker ends there as in a crash. `incarnation` is the
+/// number that is random elsewhere.
 ///
 /// # Errors
 /// [`RunError::Aborted`] after a crash; else like [`Processor::run`].

@@ -75,13 +75,10 @@ impl Driver {
 
     fn assign(&mut self, starts: &[Start]) {
         let grant = |start: &Start| {
-            let shelf = self.shelves.get(&start.partition)?;
-            Some(Grant {
-                partition: shelf.partition.clone(),
-                id: start.partition,
-                epoch: shelf.epoch,
-                offset: start.offset,
-            })
+            // What is assigned only to be let go was not recovered: its records are dropped.
+            let epoch = self.shelves.get(&start.partition).map_or(0, |shelf| shelf.epoch);
+            let partition = self.name(start.partition)?;
+            Some(Grant { partition, id: start.partition, epoch, offset: start.offset })
         };
         let grants = starts.iter().filter_map(grant).collect();
         self.command(Command::Assign(grants));

@@ -1,7 +1,7 @@
 //! Where the loops run that own a client or the store.
 //!
-//! Calls to librdkafka and to sled block, so that each loop has a thread of its own. In a simulation
-//! all of them are tasks of one thread, and time is virtual. The loops are the same.
+//! Calls to librdkafka and to sled block, so that each loop has a thread of its own. In a
+//! simulation all of them are tasks of one thread, and time is virtual. The loops are the same.
 
 use std::future::Future;
 use std::thread;

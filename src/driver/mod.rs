@@ -287,7 +287,12 @@ impl Driver {
             },
             // Once it is leaving, partitions are also assigned that are not read any more.
             News::OutOfRange(_) if *self.stop.borrow() != Stop::No => {}
-            News::OutOfRange(partition) => return Err(RunError::OutOfRange { partition }),
+            News::OutOfRange(partition) => {
+                // What is assigned only to be let go need not be readable.
+                if self.shelves.values().any(|shelf| shelf.partition == partition) {
+                    return Err(RunError::OutOfRange { partition });
+                }
+            }
             News::Fault(error) => self.fault(&error),
             News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),
         }
@@ -296,10 +301,9 @@ impl Driver {
 
     fn ids(&self, partitions: &[TopicPartition]) -> Vec<PartitionId> {
         let owned = |partition: &TopicPartition| {
-            let of = |(id, shelf): (&PartitionId, &Shelf)| {
-                (shelf.partition == *partition).then_some(*id)
-            };
-            self.shelves.iter().find_map(of)
+            // Of topics that had the name in turn, the last one is meant.
+            let mut known = self.known.values().rev();
+            known.find(|known| known.partition == *partition).map(|known| known.id)
         };
         partitions.iter().filter_map(owned).collect()
     }

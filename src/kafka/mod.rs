@@ -233,8 +233,8 @@ pub trait Producer: Send + 'static {
     /// replaces one that the output carries.
     ///
     /// # Errors
-    /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others: the
-    /// record is *not* part of the transaction, although a commit would succeed.
+    /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others:
+    /// the record is *not* part of the transaction, although a commit would succeed.
     fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError>;
 
     /// Waits until at most `in_flight` records are without a delivery report.

@@ -1,7 +1,8 @@
 //! Fills a topic for a test by hand: keys `k0` to `k999`, values that start with `key:number`.
 //!
 //! ```sh
-//! cargo run --release -p countersign-testkit --example load -- --brokers HOST:PORT --topic in --records 2000000
+//! cargo run --release -p countersign-testkit --example load -- \
+//!     --brokers HOST:PORT --topic in --records 2000000
 //! ```
 
 use std::error::Error;

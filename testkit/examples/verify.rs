@@ -1,8 +1,9 @@
-//! Compares a copied topic with its input, for a test by hand: the same records, each once, and every
-//! key in its order. Ends with 1 where they differ.
+//! Compares a copied topic with its input, for a test by hand: the same records, each once, and
+//! every key in its order. Ends with 1 where they differ.
 //!
 //! ```sh
-//! cargo run --release -p countersign-testkit --example verify -- --brokers HOST:PORT --input in --output out
+//! cargo run --release -p countersign-testkit --example verify -- \
+//!     --brokers HOST:PORT --input in --output out
 //! ```
 
 use std::collections::HashMap;

@@ -10,26 +10,21 @@
 //! in, leaves that state. Read in librdkafka 2.12.1, `rdkafka_cgrp.c`:
 //!
 //! - Classic: `rd_kafka_cgrp_join_state_serve` joins from `INIT` only and goes on with heartbeats
-//!   in
-//!   the waiting states. A rebalance of the group is ignored meanwhile
+//!   in the waiting states. A rebalance of the group is ignored meanwhile
 //!   (`rd_kafka_cgrp_handle_heartbeat_error`: "no further action if already rebalancing"), and so
-//!   is
-//!   a lost session (`rd_kafka_cgrp_revoke_all_rejoin_maybe`), which then shows as an empty member
-//!   id: [`Group::generation`](crate::kafka::Group::generation) is `None`.
+//!   is a lost session (`rd_kafka_cgrp_revoke_all_rejoin_maybe`), which then shows as an empty
+//!   member id: [`Group::generation`](crate::kafka::Group::generation) is `None`.
 //! - KIP-848: `rd_kafka_cgrp_consumer_serve` acknowledges an assignment from `STEADY` only; until
-//!   then
-//!   the broker keeps revoked partitions with this member and its epoch where it is.
+//!   then the broker keeps revoked partitions with this member and its epoch where it is.
 //! - A rejoin follows from `rd_kafka_cgrp_unassign_done` or `rd_kafka_cgrp_incr_unassign_done`,
-//!   both
-//!   reached only after the call.
+//!   both reached only after the call.
 //!
 //! Three calls do not heed the waiting states, so that this module does:
-//!
 //! - `rd_kafka_cgrp_unsubscribe` revokes or rejoins at once: it is made only when nothing waits for
 //!   an answer ([`Leaving::WhenAnswered`]).
-//! - `rd_kafka_cgrp_metadata_update_check` (classic, the subscribed topics' partitions changed)
-//!   may rejoin, or enqueue a second rebalance: the second one is kept until the first is answered,
-//!   and the group metadata is pinned to what it was when a `Revoke` came ([`Gate`]).
+//! - `rd_kafka_cgrp_metadata_update_check` (classic, the subscribed topics' partitions changed) may
+//!   rejoin, or enqueue a second rebalance: the second one is kept until the first is answered, and
+//!   the group metadata is pinned to what it was when a `Revoke` came ([`Gate`]).
 //! - `rd_kafka_consumer_close_queue` waits for the answer for ever: dropping the consumer answers.
 //!
 //! The end of a partition is an error event whose `rd_kafka_event_topic_partition` has the offset:

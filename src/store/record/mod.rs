@@ -1,7 +1,7 @@
 //! The records of the store: one file per kind. `docs/format.md` has every byte.
 //!
 //! A key is a kind byte and big-endian fields, so that keys sort by partition and offset. A value
-//! is a version byte and postcard. Kind bytes, the codes in [`code`] and the order of wire fields
+//! is a version byte and postcard. Kind bytes, the codes in `code` and the order of wire fields
 //! are persisted: they are never changed and never used again for something else.
 
 mod author;

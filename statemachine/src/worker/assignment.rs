@@ -164,14 +164,14 @@ impl Worker {
     /// The budget is used up while partitions are still being recovered. Without an answer that
     /// names all of them the group's revocation would never come; nothing of them is handled.
     fn assign_abandoned(&mut self, ids: &[PartitionId]) {
-        let mut unknown = ids.to_vec();
-        unknown.retain(|id| !self.partitions.contains_key(id));
-        self.ask(&unknown);
         let mut starts = Vec::new();
-        for id in ids {
-            let Some(partition) = self.partitions.get_mut(id) else { continue };
+        for &id in ids {
+            if !self.partitions.contains_key(&id) {
+                self.take_up(id);
+            }
+            let Some(partition) = self.partitions.get_mut(&id) else { continue };
             partition.tenure = Tenure::Abandoned;
-            starts.push(Start { partition: *id, offset: partition.position });
+            starts.push(Start { partition: id, offset: partition.position });
         }
         self.effects.push_back(Effect::Assign(starts));
     }
@@ -180,11 +180,16 @@ impl Worker {
         // What is recovered from the store must be all that was noted.
         self.write_journal();
         for &partition in ids {
-            self.epochs += 1;
-            let epoch = self.epochs;
-            self.partitions.insert(partition, Partition::new(partition, epoch));
+            let epoch = self.take_up(partition);
             self.effects.push_back(Effect::Recover { partition, epoch });
         }
+    }
+
+    /// Begins an ownership; gives its epoch.
+    fn take_up(&mut self, id: PartitionId) -> u64 {
+        self.epochs += 1;
+        self.partitions.insert(id, Partition::new(id, self.epochs));
+        self.epochs
     }
 
     fn is_let_go(&self, id: PartitionId) -> bool {

@@ -40,7 +40,7 @@ impl Worker {
             }
         }
         if sent.is_empty() {
-            self.abort_from(number, "nothing is left to commit");
+            self.withdraw(number);
             return;
         }
         let offsets = sent.iter().map(|sent| sent.position.clone()).collect();
@@ -77,6 +77,7 @@ impl Worker {
             Stage::Filling
             | Stage::Flushing
             | Stage::Aborting
+            | Stage::Withdrawn
             | Stage::InDoubt
             | Stage::Deciding => false,
         });
@@ -171,6 +172,10 @@ impl Worker {
     }
 
     pub(super) fn finish_aborted(&mut self, number: u64) {
+        if self.transaction(number).is_some_and(|t| t.stage == Stage::Withdrawn) {
+            self.remove(number);
+            return;
+        }
         self.record(number, End::Aborted);
         let Some(transaction) = self.remove(number) else { return };
         if transaction.stage == Stage::Deciding {
@@ -192,6 +197,14 @@ impl Worker {
         if let Some((id, offset, message)) = transaction.blamed {
             self.blame(id, offset, message);
         }
+    }
+
+    /// What a transaction was begun for has been committed by the one before it: nobody misses it.
+    fn withdraw(&mut self, number: u64) {
+        let Some(transaction) = self.transaction(number) else { return };
+        transaction.stage = Stage::Withdrawn;
+        let slot = transaction.slot;
+        self.effects.push_back(Effect::Abort { slot });
     }
 
     /// A transaction comes to nothing, and with it those that follow.

@@ -10,8 +10,8 @@
 //!              `Write`      `Stored`    `Handle`   `Finished`  `Send` `Flush` `Commit`
 //! ```
 //!
-//! The files: [`window`] knows how far each unfinished message is, [`partition`] what a partition
-//! commits, [`transaction`] what a failed call leaves to do, [`recovery`] what a new owner makes of
+//! The files: `window` knows how far each unfinished message is, `partition` what a partition
+//! commits, `transaction` what a failed call leaves to do, `recovery` what a new owner makes of
 //! a partition. The worker joins them: `assignment` (who owns what), `handling` (from received to
 //! finished), `commit` (from finished to done), `slots` (what the producers report).
 

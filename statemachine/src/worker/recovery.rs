@@ -62,8 +62,8 @@ pub(crate) fn recover(
     Ok(recovery)
 }
 
-/// Brings what the store holds of a partition that nobody here owns in line with its commit: what an
-/// earlier process left unfinished was done by another instance, or waits for its owner.
+/// Brings what the store holds of a partition that nobody here owns in line with its commit: what
+/// an earlier process left unfinished was done by another instance, or waits for its owner.
 ///
 /// Must not be used while the partition may be owned: its owner knows better.
 pub fn settle_unowned(

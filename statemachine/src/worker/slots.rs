@@ -59,7 +59,7 @@ impl Worker {
         let Some(transaction) = number.and_then(|number| self.transaction(number)) else { return };
         let number = transaction.number;
         match transaction.stage {
-            Stage::Aborting => self.finish_aborted(number),
+            Stage::Aborting | Stage::Withdrawn => self.finish_aborted(number),
             Stage::InDoubt => {
                 transaction.stage = Stage::Deciding;
                 let partitions = self.witnesses(number);
@@ -81,7 +81,7 @@ impl Worker {
         let stage = number.and_then(|number| self.transaction(number)).map(|t| (t.stage, t.began));
         let age = stage.map_or(Time::ZERO, |(_, began)| self.now.saturating_sub(began));
         // What was sent after an abort was ordered fails because of it.
-        if stage.is_some_and(|(stage, _)| stage == Stage::Aborting)
+        if stage.is_some_and(|(stage, _)| matches!(stage, Stage::Aborting | Stage::Withdrawn))
             && matches!(fault.call, Call::Send | Call::Flush | Call::SendOffsets)
         {
             return;

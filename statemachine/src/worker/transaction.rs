@@ -30,6 +30,8 @@ pub(crate) enum Stage {
     Committing,
     /// It is being aborted, or its producer is being replaced, which aborts it.
     Aborting,
+    /// It has nothing to commit and is being aborted without a word.
+    Withdrawn,
     /// The reply to its commit was lost; its producer is being replaced, which decides it.
     InDoubt,
     /// It is decided, and the stable commits are being read to learn how.
@@ -70,7 +72,11 @@ impl Transaction {
     pub(crate) fn is_open(&self) -> bool {
         match self.stage {
             Stage::Filling | Stage::Flushing | Stage::Flushed => true,
-            Stage::Committing | Stage::Aborting | Stage::InDoubt | Stage::Deciding => false,
+            Stage::Committing
+            | Stage::Aborting
+            | Stage::Withdrawn
+            | Stage::InDoubt
+            | Stage::Deciding => false,
         }
     }
 
@@ -82,7 +88,8 @@ impl Transaction {
             | Stage::Flushing
             | Stage::Flushed
             | Stage::Committing
-            | Stage::Aborting => false,
+            | Stage::Aborting
+            | Stage::Withdrawn => false,
         }
     }
 }
