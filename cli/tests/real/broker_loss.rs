@@ -32,7 +32,11 @@ fn run_goes_on_by_itself_when_the_broker_is_back() {
     eprintln!("degraded after {degraded:?}; {used:?} of processor time in {AWAY:?}");
     assert!(used < AWAY / 10, "a busy loop: {used:?} of processor time in {AWAY:?}");
 
-    let before = process.stderr().len();
+    let log = process.stderr();
+    let last = log.lines().rfind(|line| line.contains("connection worker")).unwrap();
+    assert!(last.contains("degraded"), "not shown as degraded any more: {log}");
+
+    let before = log.len();
     KAFKA.restart().unwrap();
     let back = Instant::now();
     until("connected again", PATIENCE, || {
