@@ -75,7 +75,8 @@ fn overwritten() {
         "store-overwritten",
         |_| {},
         |store| {
-            fs::write(store.join("conf"), "rubbish").unwrap();
+            let bytes = fs::metadata(store.join("db")).unwrap().len();
+            fs::write(store.join("db"), vec![0xa5; usize::try_from(bytes).unwrap()]).unwrap();
         },
     );
     assert!(said.contains("the store was damaged and is replaced"), "{said}");
