@@ -128,6 +128,7 @@ impl RunError {
 
     pub(crate) fn of_worker(
         reason: StopReason,
+        refused: Option<KafkaError>,
         known: &BTreeMap<PartitionId, Identified>,
         transactional_ids: &[String],
     ) -> Self {
@@ -140,7 +141,9 @@ impl RunError {
                 let id = transactional_ids.get(slot as usize).cloned().unwrap_or_default();
                 Self::Fenced { id, message }
             }
-            StopReason::Refused { call: _, message } => Self::NotAuthorized(message),
+            StopReason::Refused { call: _, message } => {
+                refused.map_or(Self::NotAuthorized(message), Self::of_kafka)
+            }
             StopReason::Message { partition, offset, attempts, message } => {
                 Self::Message { partition: name(partition), offset, attempts, message }
             }

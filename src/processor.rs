@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
@@ -171,7 +171,10 @@ impl Processor {
         };
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
         let clerk = Clerk::start(journal, host);
-        self.claim(&*kafka, &clerk).await?;
+        tokio::select! {
+            claimed = self.claim(&kafka, &clerk, host) => claimed?,
+            _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
+        }
         let parts = |worker: u32, status: &StatusCell, incarnation: u64| Parts {
             kafka: Arc::clone(&kafka),
             host,
@@ -196,9 +199,14 @@ impl Processor {
                 Driver::start(parts(worker, status, incarnation))
             })
         });
-        join_all(runs).await.into_iter().collect::<Result<(), _>>()?;
-        self.settle(&scout, &clerk).await;
-        Ok(())
+        let result: Result<(), RunError> = join_all(runs).await.into_iter().collect();
+        if result.is_ok() {
+            self.settle(&scout, &clerk).await;
+        }
+        // Whoever opens the store next finds it closed.
+        clerk.end().await;
+        scout.end().await;
+        result
     }
 
     /// Learns what became of messages whose partitions went to other instances. The next owner does
@@ -304,21 +312,45 @@ impl Processor {
 
     /// Notes the transactional ids of this start, and ends what those of earlier starts with more
     /// workers left open: their pending offsets would hold partitions up until a time-out.
-    async fn claim<K: Kafka>(&self, kafka: &K, clerk: &Clerk) -> Result<(), RunError> {
+    async fn claim<K: Kafka>(
+        &self,
+        kafka: &Arc<K>,
+        clerk: &Clerk,
+        host: Host,
+    ) -> Result<(), RunError> {
         let workers = 0..self.config.workers;
         let ours: BTreeSet<String> =
             workers.flat_map(|worker| self.config.transactional_ids(worker)).collect();
-        for id in clerk.slots().await?.into_iter().filter(|id| !ours.contains(id)) {
-            let mut producer = kafka.producer(&id)?;
-            let ended = producer.init(Duration::from_secs(10)).await;
-            if let Err(error) = ended {
-                tracing::warn!(%id, %error, "a former transaction is left to its time-out");
-            }
+        let mut former = clerk.slots().await?;
+        former.retain(|id| !ours.contains(id));
+        if !former.is_empty() {
+            let (done, all_done) = oneshot::channel();
+            let kafka = Arc::clone(kafka);
+            let ending = host.spawn("countersign-claim", async move {
+                for id in former {
+                    end_former(&*kafka, &id).await;
+                }
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+            });
+            let _ = all_done.await;
+            drop(ending);
         }
         for id in ours {
             clerk.remember_slot(id).await?;
         }
         Ok(())
+    }
+}
+
+/// Ends the transaction that a former process may have left open.
+async fn end_former<K: Kafka>(kafka: &K, id: &str) {
+    let registered = match kafka.producer(id) {
+        Ok(mut producer) => producer.init(Duration::from_secs(10)).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = registered {
+        tracing::warn!(%id, %error, "a former transaction is left to its time-out");
     }
 }
 

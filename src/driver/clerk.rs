@@ -36,10 +36,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The way to the clerk.
 #[derive(Debug, Clone)]
-pub(crate) struct Clerk(
-    mpsc::UnboundedSender<Request>,
-    #[expect(dead_code, reason = "ends the loop when the last of these is dropped")] Arc<Loop>,
-);
+pub(crate) struct Clerk(mpsc::UnboundedSender<Request>, Arc<Loop>);
 
 impl Clerk {
     /// Starts the loop.
@@ -89,6 +86,15 @@ impl Clerk {
     /// Writes and flushes.
     pub(crate) async fn note(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
         self.ask(|reply| Request::Note { entries, reply }).await
+    }
+
+    /// Waits until the loop has ended, if this is the last way to it.
+    pub(crate) async fn end(self) {
+        let Self(sender, owner) = self;
+        drop(sender);
+        if let Some(owner) = Arc::into_inner(owner) {
+            owner.ended().await;
+        }
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use countersign_statemachine::worker::{Effect, Position, SlotEvent, Start};
+use countersign_statemachine::worker::{Call, Effect, Input, Position, SlotEvent, Start};
 use countersign_statemachine::{Author, PartitionId, Span};
 
 use crate::commit_metadata::armor;
@@ -76,9 +76,14 @@ impl Driver {
     fn assign(&mut self, starts: &[Start]) {
         let grant = |start: &Start| {
             // What is assigned only to be let go was not recovered: its records are dropped.
-            let epoch = self.shelves.get(&start.partition).map_or(0, |shelf| shelf.epoch);
-            let partition = self.name(start.partition)?;
-            Some(Grant { partition, id: start.partition, epoch, offset: start.offset })
+            let shelf = self.shelves.get(&start.partition);
+            Some(Grant {
+                partition: self.name(start.partition)?,
+                id: start.partition,
+                epoch: shelf.map_or(0, |shelf| shelf.epoch),
+                offset: start.offset,
+                share: shelf.map_or_else(|| self.budget.share(), |shelf| shelf.share.clone()),
+            })
         };
         let grants = starts.iter().filter_map(grant).collect();
         self.command(Command::Assign(grants));
@@ -87,7 +92,7 @@ impl Driver {
     /// Begins an ownership; what is left of an earlier one is forgotten.
     pub(super) fn open_shelf(&mut self, id: PartitionId, epoch: u64) {
         if let Some(partition) = self.name(id) {
-            self.shelves.insert(id, Shelf::new(partition, epoch, self.budget.clone()));
+            self.shelves.insert(id, Shelf::new(partition, epoch, self.budget.share()));
         }
     }
 
@@ -137,12 +142,23 @@ impl Driver {
             SlotEvent::Opened | SlotEvent::Committed { .. } => {
                 self.status.connection(Connection::Connected);
             }
-            SlotEvent::Flushed { .. } | SlotEvent::Aborted { .. } => {}
-            SlotEvent::Failed { call, message, .. } => {
-                tracing::debug!(slot, ?call, %message, "a producer call failed");
-            }
+            SlotEvent::Flushed { .. } | SlotEvent::Aborted { .. } | SlotEvent::Failed { .. } => {}
         }
-        self.handle(countersign_statemachine::worker::Input::Slot(slot, event));
+        self.handle(Input::Slot(slot, event));
+    }
+
+    pub(super) fn slot_failed(
+        &mut self,
+        slot: u32,
+        call: Call,
+        error: KafkaError,
+        blame: Option<(PartitionId, u64)>,
+    ) {
+        tracing::debug!(slot, ?call, %error, "a producer call failed");
+        let (disposition, message) = (error.disposition, error.to_string());
+        self.refused = Some(error);
+        let event = SlotEvent::Failed { call, disposition, blame, message };
+        self.handle(Input::Slot(slot, event));
     }
 
     pub(super) fn fault(&mut self, error: &KafkaError) {

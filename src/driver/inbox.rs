@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_statemachine::PartitionId;
-use countersign_statemachine::worker::{Failure, SlotEvent};
+use countersign_statemachine::worker::{Call, Failure, SlotEvent};
 use tokio::sync::mpsc;
 
 use crate::kafka::{Batch, KafkaError, TopicPartition};
@@ -38,6 +38,8 @@ pub(crate) enum News {
     Yielded { partition: PartitionId, epoch: u64 },
     /// A producer slot reports.
     Slot(u32, SlotEvent),
+    /// A call of a producer slot failed for good.
+    SlotFailed { slot: u32, call: Call, error: KafkaError, blame: Option<(PartitionId, u64)> },
     /// A store write ended.
     Stored { write: u64, result: Result<(), StoreError> },
 }

@@ -22,6 +22,8 @@ mod slot;
 
 pub use host::Host;
 
+use host::Loop;
+
 pub(crate) use clerk::Clerk;
 pub(crate) use jobs::settle_unowned;
 pub(crate) use run::{Progress, RunInput};
@@ -121,8 +123,9 @@ pub(crate) struct Driver {
     status: StatusCell,
     stop: watch::Receiver<Stop>,
     probe: Option<Probe>,
-    /// Ends the loops that are tasks when the driver ends.
-    _loops: Vec<host::Loop>,
+    /// What the last failed call of a producer was refused with.
+    refused: Option<KafkaError>,
+    loops: Vec<Loop>,
 }
 
 /// How many news are taken in before effects are carried out again.
@@ -185,7 +188,8 @@ impl Driver {
             status: parts.status,
             stop: parts.stop,
             probe: parts.probe,
-            _loops: loops,
+            refused: None,
+            loops,
         })
     }
 
@@ -281,6 +285,9 @@ impl Driver {
                 self.handle(Input::Yielded { partition, epoch });
             }
             News::Slot(slot, event) => self.take_slot(slot, event),
+            News::SlotFailed { slot, call, error, blame } => {
+                self.slot_failed(slot, call, error, blame);
+            }
             News::Stored { write, result } => match result {
                 Ok(()) => self.handle(Input::Stored { write }),
                 Err(error) => return Err(RunError::Store(error)),
@@ -324,6 +331,17 @@ impl Driver {
         self.publish();
         // The last write is under way; its lines are what the next start wants to read.
         let _ = self.clerk.slots().await;
-        result.map_err(|reason| RunError::of_worker(reason, &self.known, &self.transactional_ids))
+        let refused = self.refused.take();
+        let of_worker =
+            |reason| RunError::of_worker(reason, refused, &self.known, &self.transactional_ids);
+        let result = result.map_err(of_worker);
+        let (loops, waker) = (std::mem::take(&mut self.loops), Arc::clone(&self.waker));
+        // Closes the channels, which ends the loops; the consumer leaves the group as it is dropped.
+        drop(self);
+        waker();
+        for it in loops {
+            it.ended().await;
+        }
+        result
     }
 }

@@ -3,7 +3,7 @@
 //! It tags what it reads with the ownership under which it was read. Assignments are carried out
 //! here and nowhere else, so that a record of an earlier ownership can never carry a later tag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use countersign_statemachine::PartitionId;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::kafka::{Consumer, KafkaError, PollLimit, Polled, TopicPartition};
 
-use super::budget::Budget;
+use super::budget::{Budget, Share};
 use super::inbox::{Inbox, News};
 
 /// What the driver asks of the consumer.
@@ -35,6 +35,7 @@ pub(super) struct Grant {
     pub(super) id: PartitionId,
     pub(super) epoch: u64,
     pub(super) offset: u64,
+    pub(super) share: Share,
 }
 
 const LIMIT: PollLimit = PollLimit { records: 4_000, bytes: 1 << 20 };
@@ -49,15 +50,25 @@ pub(super) struct PollLoop<C> {
     consumer: C,
     inbox: Inbox,
     budget: Budget,
-    owned: BTreeMap<TopicPartition, (PartitionId, u64)>,
+    owned: BTreeMap<TopicPartition, Grant>,
+    /// Paused because they take too much of the budget.
+    large: BTreeSet<TopicPartition>,
+    /// Whether everything is paused because the budget is spent.
     paused: bool,
     resting_since: Option<Instant>,
 }
 
 impl<C: Consumer> PollLoop<C> {
     pub(super) fn new(consumer: C, inbox: Inbox, budget: Budget) -> Self {
-        let owned = BTreeMap::new();
-        Self { consumer, inbox, budget, owned, paused: false, resting_since: None }
+        Self {
+            consumer,
+            inbox,
+            budget,
+            owned: BTreeMap::new(),
+            large: BTreeSet::new(),
+            paused: false,
+            resting_since: None,
+        }
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
@@ -87,7 +98,7 @@ impl<C: Consumer> PollLoop<C> {
             }
             self.consumer.poll(WAIT, LIMIT, &mut polled).await?;
             for event in polled.drain(..) {
-                self.pass_on(event);
+                self.pass_on(event)?;
             }
         }
     }
@@ -102,12 +113,15 @@ impl<C: Consumer> PollLoop<C> {
                     let partitions: Vec<_> = starts.into_iter().map(|(tp, _)| tp).collect();
                     self.consumer.pause(&partitions)?;
                 }
-                let tagged = grants.into_iter().map(|g| (g.partition, (g.id, g.epoch)));
-                self.owned.extend(tagged);
+                self.owned.extend(grants.into_iter().map(|grant| (grant.partition.clone(), grant)));
             }
             Command::Unassign(partitions) => {
+                // A pause would outlive the ownership (`RD_KAFKA_TOPPAR_F_APP_PAUSE`), and nothing
+                // would end it in the next one. What is lost may refuse.
+                let _ = self.consumer.resume(&partitions);
                 for partition in &partitions {
                     self.owned.remove(partition);
+                    self.large.remove(partition);
                 }
                 self.consumer.unassign(&partitions)?;
             }
@@ -121,10 +135,7 @@ impl<C: Consumer> PollLoop<C> {
     fn rest(&mut self) -> Result<Option<Duration>, KafkaError> {
         if !self.budget.is_spent() {
             self.resting_since = None;
-            if std::mem::take(&mut self.paused) {
-                let owned: Vec<_> = self.owned.keys().cloned().collect();
-                self.consumer.resume(&owned)?;
-            }
+            self.resume()?;
             return Ok(None);
         }
         let now = Instant::now();
@@ -140,16 +151,33 @@ impl<C: Consumer> PollLoop<C> {
         Ok(None)
     }
 
-    fn pass_on(&self, event: Polled) {
+    fn resume(&mut self) -> Result<(), KafkaError> {
+        let mut again = Vec::new();
+        self.large.retain(|partition| {
+            let stays = self.owned.get(partition).is_some_and(|grant| !grant.share.is_small());
+            if !stays {
+                again.push(partition.clone());
+            }
+            stays
+        });
+        if std::mem::take(&mut self.paused) {
+            again = self.owned.keys().filter(|tp| !self.large.contains(*tp)).cloned().collect();
+        }
+        if again.is_empty() { Ok(()) } else { self.consumer.resume(&again) }
+    }
+
+    fn pass_on(&mut self, event: Polled) -> Result<(), KafkaError> {
         let news = match event {
             Polled::Records(batch) => {
-                let Some(&(partition, epoch)) = self.owned.get(batch.partition()) else { return };
-                self.budget.take(&batch);
+                let Some(grant) = self.owned.get(batch.partition()) else { return Ok(()) };
+                let (partition, epoch) = (grant.id, grant.epoch);
+                grant.share.take(&batch);
+                self.pause_large(batch.partition())?;
                 News::Records { partition, epoch, batch }
             }
             Polled::End { partition, offset } => {
-                let Some(&(partition, epoch)) = self.owned.get(&partition) else { return };
-                News::AtEnd { partition, epoch, offset }
+                let Some(grant) = self.owned.get(&partition) else { return Ok(()) };
+                News::AtEnd { partition: grant.id, epoch: grant.epoch, offset }
             }
             Polled::Assign(partitions) => News::Assigned(partitions),
             Polled::Revoke(partitions) => News::Revoked(partitions),
@@ -158,5 +186,15 @@ impl<C: Consumer> PollLoop<C> {
             Polled::Fault(error) => News::Fault(error),
         };
         self.inbox.send(news);
+        Ok(())
+    }
+
+    /// A partition whose messages wait for a retry must not take what the others need.
+    fn pause_large(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
+        let large = self.owned.get(partition).is_some_and(|grant| grant.share.is_large());
+        if !large || self.owned.len() == 1 || !self.large.insert(partition.clone()) {
+            return Ok(());
+        }
+        self.consumer.pause(std::slice::from_ref(partition))
     }
 }

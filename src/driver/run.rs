@@ -1,12 +1,13 @@
 //! One run of messages on its way through the handler.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign_statemachine::worker::{Failure, FailureClass};
 use countersign_statemachine::{PartitionId, Reason, Span};
 
-use crate::handler::{Message, Outputs, Source, Topics};
+use crate::handler::{Message, Outputs, Source, Topics, failure_of_panic};
 use crate::kafka::{Batch, Output};
 
 use super::inbox::{Inbox, News};
@@ -81,17 +82,30 @@ impl Progress {
     /// # Errors
     /// One of its outputs cannot be addressed, so it is not done.
     pub(crate) fn finished(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
-        let sink = &mut self.results.outputs;
-        self.topics.address(outputs, self.source, sink).map_err(|error| Failure {
-            reason: Reason::Error,
-            class: FailureClass::Permanent,
-            message: error.to_string(),
-        })?;
+        let before = self.results.outputs.len();
+        if let Err(failure) = self.address(outputs) {
+            self.results.outputs.truncate(before);
+            return Err(failure);
+        }
         if self.results.ends.is_empty() {
             self.results.first = offset;
         }
         self.results.ends.push(self.results.outputs.len());
         Ok(())
+    }
+
+    /// Partitions may be chosen by the user's function, which may panic.
+    fn address(&mut self, outputs: Outputs) -> Result<(), Failure> {
+        let sink = &mut self.results.outputs;
+        let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, sink));
+        match catch_unwind(address) {
+            Ok(addressed) => addressed.map_err(|error| Failure {
+                reason: Reason::Error,
+                class: FailureClass::Permanent,
+                message: error.to_string(),
+            }),
+            Err(panic) => Err(failure_of_panic(panic.as_ref())),
+        }
     }
 
     /// Reports what was done since the last report.

@@ -22,10 +22,7 @@ type Reply<T> = oneshot::Sender<Result<T, KafkaError>>;
 
 /// The way to the scout.
 #[derive(Debug, Clone)]
-pub(crate) struct Scout(
-    mpsc::UnboundedSender<Question>,
-    #[expect(dead_code, reason = "ends the loop when the last of these is dropped")] Arc<Loop>,
-);
+pub(crate) struct Scout(mpsc::UnboundedSender<Question>, Arc<Loop>);
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +59,15 @@ impl Scout {
     /// What a `read_committed` reader sees of a partition.
     pub(crate) async fn log_range(&self, of: TopicPartition) -> Result<LogRange, KafkaError> {
         self.ask(|reply| Question::LogRange(of, reply)).await
+    }
+
+    /// Waits until the loop has ended, if this is the last way to it.
+    pub(crate) async fn end(self) {
+        let Self(sender, owner) = self;
+        drop(sender);
+        if let Some(owner) = Arc::into_inner(owner) {
+            owner.ended().await;
+        }
     }
 
     async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, KafkaError> {

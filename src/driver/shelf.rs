@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 
 use crate::kafka::{Batch, TopicPartition};
 
-use super::budget::Budget;
+use super::budget::Share;
 use super::run::Results;
 
 /// A run that is under way; it is cancelled when this is dropped.
@@ -34,11 +34,11 @@ pub(super) struct Shelf {
     received: u64,
     results: BTreeMap<u64, (u64, Arc<Results>)>,
     running: Option<Running>,
-    budget: Budget,
+    pub(super) share: Share,
 }
 
 impl Shelf {
-    pub(super) fn new(partition: TopicPartition, epoch: u64, budget: Budget) -> Self {
+    pub(super) fn new(partition: TopicPartition, epoch: u64, share: Share) -> Self {
         Self {
             partition,
             epoch,
@@ -46,7 +46,7 @@ impl Shelf {
             received: 0,
             results: BTreeMap::new(),
             running: None,
-            budget,
+            share,
         }
     }
 
@@ -130,7 +130,7 @@ impl Shelf {
             if batch.offset(batch.len().saturating_sub(1)).is_some_and(|last| last >= offset) {
                 break;
             }
-            room |= self.budget.give_back(batch);
+            room |= self.share.give_back(batch);
             self.batches.pop_front();
         }
         room

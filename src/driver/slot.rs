@@ -55,7 +55,7 @@ pub(super) struct SlotConfig {
     pub(super) provenance: bool,
 }
 
-/// How many records are waited for when the local queue is full.
+/// How many records may stay in the local queue when it is full, at first.
 const QUEUE_FULL_KEEP: usize = 10_000;
 
 /// How long one call may take before it is looked at again.
@@ -102,9 +102,8 @@ impl<K: Kafka> SlotLoop<K> {
                 Ok(Some(event)) => self.report(event),
                 Err((call, error, blame)) => {
                     self.failed = true;
-                    let KafkaError { disposition, .. } = error;
-                    let message = error.to_string();
-                    self.report(SlotEvent::Failed { call, disposition, blame, message });
+                    let slot = self.config.slot;
+                    self.inbox.send(News::SlotFailed { slot, call, error, blame });
                 }
             }
         }
@@ -188,13 +187,16 @@ impl<K: Kafka> SlotLoop<K> {
             if let Some(mark) = mark {
                 mark.write(offset, n, of, &mut self.mark);
             }
+            let mut keep = QUEUE_FULL_KEEP;
             loop {
                 let mark = mark.map(|_| self.mark.as_bytes());
                 let Some(producer) = &mut self.producer else { return Ok(()) };
                 match producer.send(output, mark) {
                     Ok(()) => break,
                     Err(error) if error.kind == ErrorKind::QueueFull => {
-                        self.make_room().await?;
+                        self.make_room(keep).await?;
+                        // A few large records can fill it, too.
+                        keep /= 2;
                     }
                     Err(error) => return Err((Call::Send, error, Some((id, offset)))),
                 }
@@ -204,10 +206,10 @@ impl<K: Kafka> SlotLoop<K> {
         Ok(())
     }
 
-    async fn make_room(&mut self) -> CallResult {
+    async fn make_room(&mut self, keep: usize) -> CallResult {
         let timeout = self.config.transaction_timeout;
         let producer = self.producer(Call::Flush)?;
-        let room = producer.flush(QUEUE_FULL_KEEP, timeout).await;
+        let room = producer.flush(keep, timeout).await;
         room.map_err(|error| (Call::Flush, error, None))
     }
 

@@ -237,7 +237,7 @@ fn failure_of(error: &HandlerError) -> Failure {
     Failure { reason: Reason::Error, class: error.class(), message: error.to_string() }
 }
 
-fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
+pub(crate) fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())

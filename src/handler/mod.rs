@@ -12,5 +12,5 @@ pub use message::Message;
 pub use outputs::{Outputs, To};
 pub use partitioner::{ChoosePartition, Partitioning, murmur2, partition_of_key};
 
-pub(crate) use adapter::{Work, batch_work_of, work_of};
+pub(crate) use adapter::{Work, batch_work_of, failure_of_panic, work_of};
 pub(crate) use outputs::{Source, Topics};

@@ -184,6 +184,16 @@ impl LibrdConsumer {
                 tracing::warn!(%partition, "{}", failure.message);
                 polled.push(Polled::OutOfRange(partition));
             }
+            // librdkafka goes on behind a batch that it cannot read (`rd_kafka_msgset_reader_msgs_v2`):
+            // what follows would pass for what comes next, and the batch would be lost.
+            (
+                Code::BadMessage | Code::BadCompression | Code::NotImplemented,
+                Some((partition, offset)),
+            ) => {
+                let message = format!("{partition}@{offset} cannot be read: {}", failure.message);
+                let failure = Failure { message, fatal: true, ..failure };
+                return Err(classify("poll", failure, Unflagged::Fatal));
+            }
             _ => {
                 let fault = classify("poll", failure, Unflagged::Retriable);
                 polled.push(Polled::Fault(fault));

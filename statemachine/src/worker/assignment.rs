@@ -14,6 +14,9 @@ use super::transaction::{Slot, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
 
+/// How long the group may take to let a member go that has nothing under way.
+const LEAVE_PATIENCE: Time = Time::from_secs(5);
+
 /// How far the worker is in shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drain {
@@ -21,8 +24,8 @@ pub(super) enum Drain {
     No,
     /// What is under way may end until then.
     Until(Time),
-    /// It is leaving the group.
-    Leaving,
+    /// It is leaving the group, and ends then even if the group does not answer.
+    Leaving { until: Time },
 }
 
 /// A rebalance that waits for its answer. They are answered in the order they came.
@@ -51,7 +54,7 @@ impl Worker {
                 match self.drain {
                     Drain::No => {}
                     Drain::Until(deadline) => partition.tenure = Tenure::Leaving { deadline },
-                    Drain::Leaving => partition.tenure = Tenure::Abandoned,
+                    Drain::Leaving { .. } => partition.tenure = Tenure::Abandoned,
                 }
                 self.note(recovery.moves);
                 for notice in recovery.notices {
@@ -196,7 +199,7 @@ impl Worker {
         let leaving = match self.drain {
             Drain::No => false,
             Drain::Until(deadline) => deadline <= self.now,
-            Drain::Leaving => true,
+            Drain::Leaving { .. } => true,
         };
         leaving
             || self.rebalances.iter().any(|rebalance| match rebalance {
@@ -218,9 +221,11 @@ impl Worker {
         if !self.are_settled(ids.iter()) {
             return Some(Rebalance::Revoking { ids, deadline });
         }
+        let aborting = self.transactions.iter().filter(|t| t.is_aborting());
+        let aborting: Vec<u64> = aborting.map(|transaction| transaction.number).collect();
         for id in &ids {
             let Some(partition) = self.partitions.remove(id) else { continue };
-            self.note(partition.let_go());
+            self.note(partition.let_go(&aborting));
             self.alone.remove(id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }
@@ -234,10 +239,12 @@ impl Worker {
     fn advance_drain(&mut self) {
         let settled = self.rebalances.is_empty() && self.are_settled(self.partitions.keys());
         if matches!(self.drain, Drain::Until(_)) && settled && !self.stopped {
-            self.drain = Drain::Leaving;
+            self.drain = Drain::Leaving { until: self.now + LEAVE_PATIENCE };
             self.effects.push_back(Effect::Leave);
         }
-        if self.drain == Drain::Leaving && self.partitions.is_empty() {
+        if let Drain::Leaving { until } = self.drain
+            && (self.partitions.is_empty() || until <= self.now)
+        {
             self.stop(Ok(()));
         }
     }
@@ -258,7 +265,11 @@ impl Worker {
                     sent.position.partition == partition.id && sent.epoch == partition.epoch
                 })
         };
-        self.transactions.iter().any(|t| !t.is_undecided() && holds(t))
+        // Nothing can be committed by one that is being aborted, and its pending offsets make the
+        // next owner wait: a partition that is given up need not.
+        let given_up = partition.tenure == Tenure::Abandoned;
+        let counts = |t: &Transaction| !(t.is_undecided() || given_up && t.is_aborting());
+        self.transactions.iter().any(|t| counts(t) && holds(t))
     }
 
     fn give_up_overdue(&mut self) {
@@ -280,7 +291,8 @@ impl Worker {
         };
         let drain = match self.drain {
             Drain::Until(deadline) => Some(deadline),
-            Drain::No | Drain::Leaving => None,
+            Drain::Leaving { until } => Some(until),
+            Drain::No => None,
         };
         self.partitions.values().filter_map(deadline).chain(drain).min()
     }

@@ -193,8 +193,12 @@ impl Worker {
                 partition.tenure = Tenure::Abandoned;
             }
         }
+        // Its partition may have been given up meanwhile.
+        let blamed = transaction.blamed.filter(|(id, offset, _)| {
+            moves.iter().any(|moved| moved.partition == *id && moved.span.contains(*offset))
+        });
         self.note(moves);
-        if let Some((id, offset, message)) = transaction.blamed {
+        if let Some((id, offset, message)) = blamed {
             self.blame(id, offset, message);
         }
     }

@@ -352,12 +352,13 @@ impl Partition {
     }
 
     /// What the store is told when the partition is let go: everything not done is rolled back, but
-    /// for what failed (it already is) and what is in doubt (nothing else is part of a transaction
-    /// by then).
-    pub(crate) fn let_go(&self) -> Vec<Moved> {
+    /// for what failed (it already is) and what is part of a transaction in doubt; of others, only
+    /// the `aborting` ones still hold something then.
+    pub(crate) fn let_go(&self, aborting: &[u64]) -> Vec<Moved> {
         let dropped = self.window.spans(|phase| match phase {
             Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
-            Phase::Sent { .. } | Phase::Received | Phase::Waiting | Phase::Done => false,
+            Phase::Sent { number } => aborting.contains(&number),
+            Phase::Received | Phase::Waiting | Phase::Done => false,
         });
         let moved = |span| Moved {
             partition: self.id,

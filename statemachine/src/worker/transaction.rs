@@ -80,6 +80,19 @@ impl Transaction {
         }
     }
 
+    /// Whether it certainly comes to nothing.
+    pub(crate) fn is_aborting(&self) -> bool {
+        match self.stage {
+            Stage::Aborting | Stage::Withdrawn => true,
+            Stage::Filling
+            | Stage::Flushing
+            | Stage::Flushed
+            | Stage::Committing
+            | Stage::InDoubt
+            | Stage::Deciding => false,
+        }
+    }
+
     /// Whether only Kafka knows how it ended.
     pub(crate) fn is_undecided(&self) -> bool {
         match self.stage {

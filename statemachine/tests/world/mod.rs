@@ -127,7 +127,8 @@ struct Process {
     recovered: BTreeSet<u32>,
     wanted: VecDeque<Wanted>,
     draining: bool,
-    left: bool,
+    /// When it began to leave the group.
+    left: Option<Duration>,
     stopped: Option<Result<(), StopReason>>,
 }
 
@@ -270,7 +271,7 @@ impl World {
     }
 
     fn rebalance(&mut self, choice: &mut Choice) {
-        if self.process.left || self.process.wanted.len() > 1 {
+        if self.process.left.is_some() || self.process.wanted.len() > 1 {
             return;
         }
         let kind = choice.below(6);
