@@ -198,3 +198,7 @@ impl<C: Consumer> PollLoop<C> {
         self.consumer.pause(std::slice::from_ref(partition))
     }
 }
+
+#[cfg(test)]
+#[path = "poll_test.rs"]
+mod tests;

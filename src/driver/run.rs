@@ -131,3 +131,40 @@ impl Progress {
         self.inbox.send(News::Yielded { partition, epoch });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Partitioning, To};
+    use crate::kafka::Topic;
+
+    /// A function of the user's that panics while an output is addressed is the message's failure,
+    /// and leaves nothing of its outputs behind.
+    #[test]
+    fn a_partitioner_that_panics_fails_its_message() {
+        let topic = Topic { name: "out".into(), id: [0; 16], partitions: 3 };
+        let (inbox, mut news) = Inbox::new();
+        let mut progress = Progress {
+            partition: PartitionId(0),
+            source: Source { partition: 0, partitions: 1 },
+            epoch: 1,
+            topics: Arc::new(Topics::new(&[topic])),
+            inbox,
+            interrupted: Arc::new(AtomicBool::new(false)),
+            results: Results::default(),
+        };
+        let choose = |_: Option<&[u8]>, _| panic!("no idea");
+        let bad = To::topic("out").partitioning(Partitioning::With(Arc::new(choose)));
+        progress.finished(7, To::topic("out").value("fine").into()).expect("it can be addressed");
+        let failure = progress
+            .finished(8, Outputs::one(To::topic("out").value("first")).and(bad))
+            .expect_err("its second output cannot be addressed");
+        assert_eq!(failure.reason, Reason::Panic);
+        assert!(failure.message.contains("no idea"), "{}", failure.message);
+        progress.failed(8, failure);
+        let Ok(News::Finished { results, .. }) = news.try_recv() else { panic!("7 is finished") };
+        assert_eq!(results.span(), Some(Span::one(7)));
+        assert_eq!(results.outputs.len(), 1);
+        assert!(matches!(news.try_recv(), Ok(News::Failed { offset: 8, .. })));
+    }
+}
