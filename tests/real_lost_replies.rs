@@ -17,6 +17,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 fn short(config: &mut Config) {
     config.cluster.transaction_timeout_ms = 2_000;
+    // So that all is loaded before the first transaction ends.
+    config.commit_interval = std::time::Duration::from_millis(600);
 }
 
 fn short_with_two_slots(config: &mut Config) {
