@@ -1,5 +1,5 @@
-//! The replies to a commit are lost, however often it is repeated: the transaction is in doubt until the
-//! group's commits tell what became of it.
+//! The replies to a commit are lost, however often it is repeated: the transaction is in doubt
+//! until the group's commits tell what became of it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, dead_code, reason = "the helpers are shared by several programs")]

@@ -77,7 +77,7 @@ impl Copying {
         let mut cluster = ClusterConfig::new(proxy().bootstrap(), self.name, [input]);
         cluster.extra.insert("socket.timeout.ms".to_owned(), "1000".to_owned());
         let mut config = Config::new(cluster, self.dir.path().join("store"));
-        config.instance = "i".to_owned();
+        "i".clone_into(&mut config.instance);
         config.outputs = vec![format!("{}-out", self.name)];
         config.pipelined = false;
         (self.change)(&mut config);
