@@ -1,22 +1,22 @@
-//! The reply to a commit is lost, and the broker with it: the transaction is in doubt until the
-//! group's commits tell what became of it.
+//! The replies to a commit are lost, however often it is repeated: the transaction is in doubt
+//! until the group's commits tell what became of it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, dead_code, reason = "the helpers are shared by several programs")]
 
 mod real;
 
-use std::sync::{Mutex, PoisonError};
-
 use countersign::Config;
 use countersign_testkit::proxy::{HoldForm, api_key, contains};
-use real::{Copying, PATIENCE, proxy, until};
+use real::{Copying, proxy, until};
 
-/// The tests take the whole proxy away.
-static ALONE: Mutex<()> = Mutex::new(());
+/// More often than a request is repeated until the call gives up.
+const REPETITIONS_MAX: u32 = 500;
 
 fn short(config: &mut Config) {
     config.cluster.transaction_timeout_ms = 2_000;
+    // So that all is loaded before the first transaction ends.
+    config.commit_interval = std::time::Duration::from_millis(600);
 }
 
 fn short_with_two_slots(config: &mut Config) {
@@ -26,29 +26,28 @@ fn short_with_two_slots(config: &mut Config) {
 
 /// `arrives` says whether the broker executed the commit.
 fn in_doubt(name: &'static str, change: fn(&mut Config), arrives: bool) {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let copying = Copying::new(name, change);
     let running = copying.start();
     copying.load(5);
     copying.wait_done();
-    let ours = || contains(format!("{name}-i-0-"));
     let before = copying.committed();
-    if arrives {
-        let lost = proxy().drop_response_matching(api_key::END_TXN, ours());
-        copying.load(1_000);
-        lost.wait_dropped(PATIENCE).unwrap();
-    } else {
-        let lost = proxy().hold_next_matching(api_key::END_TXN, HoldForm::Close, ours());
-        copying.load(1_000);
-        lost.wait_held(PATIENCE).unwrap();
+    let ours = || contains(format!("{name}-i-0-"));
+    // The client repeats the request until its deadline.
+    let mut dropped = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..REPETITIONS_MAX {
+        if arrives {
+            dropped.push(proxy().drop_response_matching(api_key::END_TXN, ours()));
+        } else {
+            held.push(proxy().hold_next_matching(api_key::END_TXN, HoldForm::Close, ours()));
+        }
     }
-    proxy().refuse(true);
-    proxy().cut_all();
+    copying.load(50);
     until("a transaction is in doubt", || running.status().counts.in_doubt > 0);
+    drop((dropped, held));
     if arrives {
         assert!(copying.committed() > before, "the broker executed it");
     }
-    proxy().refuse(false);
     copying.wait_done();
     let counts = running.status().counts;
     running.shut_down();

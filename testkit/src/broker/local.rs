@@ -353,7 +353,10 @@ fn format(class_path: &str, properties: &Path, data: &Path) -> Result<(), LocalK
     if data.join("meta.properties").exists() {
         return Ok(());
     }
-    let cluster_id = BASE64URL_NOPAD.encode(&rand::random::<[u8; 16]>());
+    // A leading '-', which one id in 64 would have, is taken for an option.
+    let mut id: [u8; 16] = rand::random();
+    id[0] &= 0x7f;
+    let cluster_id = BASE64URL_NOPAD.encode(&id);
     let output = Command::new("java")
         .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", class_path])
         .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id, "--config"])

@@ -59,9 +59,12 @@ pub(super) struct Proxied {
 
 const FOR_TESTS: &[(&str, &str)] = &[
     ("auto.create.topics.enable", "false"),
-    // A killed broker must be taken for gone quickly: until then its next start is refused.
-    ("broker.heartbeat.interval.ms", "250"),
-    ("broker.session.timeout.ms", "2000"),
+    // A killed broker must be taken for gone before its next start has read what the cluster is.
+    // Otherwise it leads its partitions at once, with its listeners closed, and once it is taken
+    // for gone it drops the transaction markers that it could not send: "these partitions are
+    // likely deleted". Records of an aborted transaction then become visible with the next commit.
+    ("broker.heartbeat.interval.ms", "200"),
+    ("broker.session.timeout.ms", "1000"),
     ("controller.listener.names", "CONTROLLER"),
     ("group.consumer.min.heartbeat.interval.ms", "100"),
     ("group.consumer.min.session.timeout.ms", "1000"),
