@@ -172,27 +172,31 @@ impl Processor {
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
         let clerk = Clerk::start(journal, host);
         self.claim(&*kafka, &clerk).await?;
-        let mut drivers = Vec::new();
-        for (worker, status) in (0..config.workers).zip(&self.cells) {
-            drivers.push(Driver::start(Parts {
-                kafka: Arc::clone(&kafka),
-                host,
-                settings: config.settings(worker, incarnation),
-                worker,
-                transactional_ids: config.transactional_ids(worker),
-                retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
-                provenance: config.provenance,
-                budget_bytes: config.memory_bytes,
-                work: Arc::clone(&self.work),
-                topics: Arc::clone(&topics),
-                clerk: clerk.clone(),
-                scout: scout.clone(),
-                status: status.clone(),
-                stop: self.stop(),
-                probe: probe.clone(),
-            })?);
-        }
-        self.drive(drivers).await?;
+        let parts = |worker: u32, status: &StatusCell, incarnation: u64| Parts {
+            kafka: Arc::clone(&kafka),
+            host,
+            settings: config.settings(worker, incarnation),
+            worker,
+            transactional_ids: config.transactional_ids(worker),
+            retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
+            provenance: config.provenance,
+            budget_bytes: config.memory_bytes,
+            work: Arc::clone(&self.work),
+            topics: Arc::clone(&topics),
+            clerk: clerk.clone(),
+            scout: scout.clone(),
+            status: status.clone(),
+            stop: self.stop(),
+            probe: probe.clone(),
+        };
+        let workers = (0..config.workers).zip(&self.cells);
+        let runs = workers.map(|(worker, status)| {
+            let parts = &parts;
+            self.keep_running(incarnation, status, move |incarnation| {
+                Driver::start(parts(worker, status, incarnation))
+            })
+        });
+        join_all(runs).await.into_iter().collect::<Result<(), _>>()?;
         self.settle(&scout, &clerk).await;
         Ok(())
     }
@@ -215,20 +219,39 @@ impl Processor {
         stop
     }
 
-    /// Runs the workers; if one ends with an error the others finish what is under way.
-    async fn drive(&self, drivers: Vec<Driver>) -> Result<(), RunError> {
-        let handle = self.handle();
-        let runs = drivers.into_iter().map(|driver| {
-            let handle = handle.clone();
-            async move {
-                let result = driver.run().await;
-                if result.is_err() {
-                    handle.shut_down();
+    /// Runs a worker; if it ends with an error the others finish what is under way.
+    ///
+    /// A request that was repeated because its connection was lost can arrive twice and take the id
+    /// over from ourselves: the first repetition of `JoinGroup` with a group instance id is fenced
+    /// by the second. So a fence after a loss of the connection is taken for our own, once for each
+    /// loss, and the worker starts anew as a new process would. If there is another owner, it is
+    /// fenced by that, or fences us again.
+    async fn keep_running(
+        &self,
+        incarnation: u64,
+        status: &StatusCell,
+        start: impl Fn(u64) -> Result<Driver, KafkaError>,
+    ) -> Result<(), RunError> {
+        let window = 2 * Duration::from_millis(u64::from(self.config.cluster.session_timeout_ms));
+        let mut incarnation = incarnation;
+        loop {
+            let result = match start(incarnation) {
+                Ok(driver) => driver.run().await,
+                Err(error) => Err(error.into()),
+            };
+            match result {
+                Err(error @ RunError::Fenced { .. }) if status.take_loss(window) => {
+                    tracing::warn!(%error, "fenced after a lost connection; starting anew");
+                    // Transactions are numbered from 1 again.
+                    incarnation = incarnation.wrapping_add(1);
                 }
-                result
+                Err(error) => {
+                    self.handle().shut_down();
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
             }
-        });
-        join_all(runs).await.into_iter().collect()
+        }
     }
 
     async fn first_contact(&self, scout: &Scout) -> Result<String, RunError> {

@@ -1,9 +1,11 @@
 //! What a processor shows of itself while it runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use countersign_statemachine::worker::Counts;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The connection to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,6 +51,8 @@ pub struct Status {
 pub(crate) struct StatusCell {
     sender: Arc<watch::Sender<Vec<Status>>>,
     worker: usize,
+    /// When a fault of the connection was met last.
+    lost: Arc<Mutex<Option<Instant>>>,
 }
 
 impl StatusCell {
@@ -56,12 +60,31 @@ impl StatusCell {
     pub(crate) fn new(workers: usize) -> (Vec<Self>, watch::Receiver<Vec<Status>>) {
         let (sender, receiver) = watch::channel(vec![Status::default(); workers]);
         let sender = Arc::new(sender);
-        let cell = |worker| Self { sender: Arc::clone(&sender), worker };
+        let cell = |worker| Self { sender: Arc::clone(&sender), worker, lost: Arc::default() };
         ((0..workers).map(cell).collect(), receiver)
+    }
+
+    /// Something came from a broker. It may have been fetched before the connection was lost, so
+    /// that it does not end that.
+    pub(crate) fn heard(&self) {
+        let connecting = |status: &Status| status.connection == Connection::Connecting;
+        if self.sender.borrow().get(self.worker).is_some_and(connecting) {
+            self.connection(Connection::Connected);
+        }
+    }
+
+    /// Whether the connection was lost within `window`; each loss is told once.
+    pub(crate) fn take_loss(&self, window: Duration) -> bool {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lost.is_some_and(|lost| lost.elapsed() <= window)
     }
 
     /// Gives whether the state changed.
     pub(crate) fn connection(&self, connection: Connection) -> bool {
+        if let Connection::Degraded(_) = connection {
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            *lost = Some(Instant::now());
+        }
         self.sender.send_if_modified(|all| {
             let Some(status) = all.get_mut(self.worker) else { return false };
             // A repeated fault is no change, whatever its words.

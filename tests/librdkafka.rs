@@ -1,12 +1,12 @@
-//! The seam on a real broker. `COUNTERSIGN_TEST_BROKERS` says which; run with `--ignored`.
+//! The seam on a real broker.
 
 #![expect(clippy::unwrap_used, reason = "a failed call fails the test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign::kafka::librdkafka::{
@@ -16,32 +16,28 @@ use countersign::kafka::{
     Admin as _, Batch, CommitOffset, Consumer as _, ErrorKind, Group as _, Header, Kafka as _,
     KafkaError, Output, PollLimit, Polled, Producer as _, TopicPartition,
 };
+use countersign_testkit::broker::LocalKafka;
 use futures::executor::block_on;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 
 const LONG: Duration = Duration::from_secs(30);
 const LIMIT: PollLimit = PollLimit { records: 10_000, bytes: 8 << 20 };
 
-fn brokers() -> String {
-    std::env::var("COUNTERSIGN_TEST_BROKERS").expect("COUNTERSIGN_TEST_BROKERS names a broker")
+fn local() -> &'static LocalKafka {
+    LocalKafka::shared().unwrap()
 }
 
+/// A name that no other test of this process uses.
 fn unique(name: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    format!("{name}-{}", now.as_nanos())
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    format!("{name}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
-fn create(topic: &str, partitions: i32) {
-    let admin: AdminClient<DefaultClientContext> =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
-    let results = block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap();
-    assert!(results.iter().all(Result::is_ok), "{results:?}");
+fn create(topic: &str, partitions: u32) {
+    local().create_topic(topic, partitions).unwrap();
 }
 
 fn config(group: &str, topic: &str) -> ClusterConfig {
-    ClusterConfig::new(brokers(), group, [topic])
+    ClusterConfig::new(local().bootstrap(), group, [topic])
 }
 
 fn kafka(config: ClusterConfig) -> LibrdKafka {
@@ -168,7 +164,6 @@ fn read_all(topic: &str, partitions: usize) -> (Vec<String>, BTreeMap<TopicParti
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn a_transactional_copy_is_exact() {
     let count = 100_000;
     let (from, to) = (unique("from"), unique("to"));
@@ -254,7 +249,6 @@ fn rate(count: usize, start: Instant) -> f64 {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn commits_of_flushed_transactions_are_fast() {
     let topic = unique("fast");
     create(&topic, 4);
@@ -283,7 +277,6 @@ fn variants() -> [(Assignor, GroupProtocol); 3] {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn partitions_of_an_unanswered_revoke_go_to_nobody() {
     for (assignor, group_protocol) in variants() {
         let topic = unique("revoke");
@@ -363,7 +356,6 @@ fn leave(mut consumer: LibrdConsumer, owned: &BTreeSet<TopicPartition>) {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn dropping_with_an_unanswered_rebalance_ends() {
     for (assignor, group_protocol) in variants() {
         for wants_revoke in [false, true] {
@@ -397,7 +389,6 @@ fn dropping_with_an_unanswered_rebalance_ends() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn an_unsubscribe_waits_for_the_answer() {
     for (assignor, group_protocol) in variants() {
         let topic = unique("unsubscribe");
@@ -427,7 +418,6 @@ fn an_unsubscribe_waits_for_the_answer() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn a_waker_ends_a_long_poll() {
     let topic = unique("wake");
     create(&topic, 1);
@@ -463,7 +453,6 @@ fn drive_to_end(consumer: &mut LibrdConsumer) {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn offsets_and_metadata_come_back_once_decided() {
     let topic = unique("offsets");
     create(&topic, 2);
@@ -505,7 +494,6 @@ fn offsets_and_metadata_come_back_once_decided() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn topics_are_described() {
     let topic = unique("topics");
     create(&topic, 3);
@@ -520,7 +508,6 @@ fn topics_are_described() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn failed_and_aborted_records_do_not_hold_an_abort() {
     let topic = unique("failed");
     create(&topic, 1);
@@ -562,7 +549,6 @@ fn abort_quickly(producer: &mut LibrdProducer) -> Result<(), KafkaError> {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn records_come_back_whole() {
     let topic = unique("whole");
     create(&topic, 1);
@@ -603,7 +589,6 @@ fn records_come_back_whole() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn a_start_that_is_gone_is_out_of_range() {
     let topic = unique("gone");
     create(&topic, 1);
@@ -624,7 +609,6 @@ fn a_start_that_is_gone_is_out_of_range() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn a_second_producer_fences_the_first() {
     let topic = unique("fence");
     create(&topic, 1);
@@ -643,7 +627,6 @@ fn a_second_producer_fences_the_first() {
 }
 
 #[test]
-#[ignore = "needs a broker"]
 fn a_member_that_was_not_polled_is_told_and_may_not_commit() {
     for group_protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
         let topic = unique("unpolled");

@@ -72,10 +72,16 @@ impl Driver {
     }
 
     /// Asks until Kafka answers: while nothing is read there is no other sign of it.
+    /// Asks what no client can answer from memory, until there is an answer. Without a partition
+    /// there is nothing to be asked: whatever is done next tells.
     pub(super) fn probe_connection(&mut self) {
         let scout = self.scout.clone();
+        let Some(known) = self.known.values().next() else { return };
+        let partition = known.partition.clone();
         let job = async move {
-            while let Err(error) = scout.cluster_id().await {
+            while let Err(error) = scout.log_range(partition.clone()).await
+                && error.is_connection()
+            {
                 tracing::debug!(%error, "Kafka is still away");
                 sleep(std::time::Duration::from_secs(1)).await;
             }

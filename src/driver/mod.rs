@@ -42,7 +42,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::{Consumer, Kafka, KafkaError, TopicPartition, Waker};
-use crate::status::{Connection, StatusCell};
+use crate::status::StatusCell;
 
 use budget::Budget;
 use inbox::{Inbox, News};
@@ -243,7 +243,7 @@ impl Driver {
     fn take(&mut self, news: News) -> Result<(), RunError> {
         match news {
             News::Records { partition, epoch, batch } => {
-                self.status.connection(Connection::Connected);
+                self.status.heard();
                 match self.shelves.get_mut(&partition) {
                     Some(shelf) if shelf.epoch == epoch => {
                         let spans = shelf.receive(batch);
@@ -253,7 +253,7 @@ impl Driver {
                 }
             }
             News::AtEnd { partition, epoch, offset } => {
-                self.status.connection(Connection::Connected);
+                self.status.heard();
                 self.handle(Input::AtEnd { partition, epoch, offset });
             }
             News::Assigned(partitions) => self.identify(partitions),

@@ -112,10 +112,11 @@ pub trait Consumer: Send + 'static {
     /// The consumer is fatally failed.
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
 
-    /// Stops fetching; records already fetched and not polled are fetched again on resumption.
+    /// Stops fetching; records already fetched and not polled are fetched again on resumption. For
+    /// assigned partitions only.
     ///
     /// # Errors
-    /// A partition is not assigned.
+    /// A partition is not known; one that is known and not assigned may go unnoticed.
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
 
     /// Goes on fetching after [`pause`](Consumer::pause).
