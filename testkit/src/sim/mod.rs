@@ -3,7 +3,7 @@
 //! A seed gives a world (topics, messages, processes, settings) and a nemesis that crashes, freezes
 //! and misleads it. The safety phase has all of that; then everything is healed, and within bounded
 //! virtual time every message must be done. What Kafka and the stores hold then is judged by the
-//! [`invariants`], one per file. The same seed gives the same run, effect by effect.
+//! `invariants`, one per file. The same seed gives the same run, effect by effect.
 
 mod evidence;
 mod feed;
