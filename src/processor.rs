@@ -205,7 +205,9 @@ impl Processor {
         }
         // Whoever opens the store next finds it closed.
         clerk.end().await;
-        scout.end().await;
+        if !matches!(result, Err(RunError::Aborted)) {
+            scout.end().await;
+        }
         result
     }
 

@@ -36,7 +36,7 @@ use std::time::Duration;
 use countersign_statemachine::worker::{Effect, Input, StopReason, Worker};
 use countersign_statemachine::{Author, PartitionId, Settings};
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -198,6 +198,15 @@ impl Driver {
     /// # Errors
     /// Why it stopped, unless it was asked to.
     pub(crate) async fn run(mut self) -> Result<(), RunError> {
+        let result = self.work().await;
+        // Who aborts does not want to wait for calls that are under way.
+        if !matches!(result, Err(RunError::Aborted)) {
+            self.close().await;
+        }
+        result
+    }
+
+    async fn work(&mut self) -> Result<(), RunError> {
         loop {
             while let Some(effect) = self.worker.poll_effect() {
                 if self.probe.as_ref().is_some_and(|lives| !lives(self.number, &effect)) {
@@ -327,21 +336,21 @@ impl Driver {
         (self.waker)();
     }
 
-    async fn end(mut self, result: Result<(), StopReason>) -> Result<(), RunError> {
+    async fn end(&mut self, result: Result<(), StopReason>) -> Result<(), RunError> {
         self.publish();
         // The last write is under way; its lines are what the next start wants to read.
         let _ = self.clerk.slots().await;
         let refused = self.refused.take();
         let of_worker =
             |reason| RunError::of_worker(reason, refused, &self.known, &self.transactional_ids);
-        let result = result.map_err(of_worker);
+        result.map_err(of_worker)
+    }
+
+    /// Closes the channels, which ends the loops; the consumer leaves the group as it is dropped.
+    async fn close(mut self) {
         let (loops, waker) = (std::mem::take(&mut self.loops), Arc::clone(&self.waker));
-        // Closes the channels, which ends the loops; the consumer leaves the group as it is dropped.
         drop(self);
         waker();
-        for it in loops {
-            it.ended().await;
-        }
-        result
+        join_all(loops.into_iter().map(Loop::ended)).await;
     }
 }
