@@ -103,6 +103,7 @@ impl RunError {
             ErrorKind::Config | ErrorKind::UnknownTopic => Self::Config(error),
             ErrorKind::Timeout
             | ErrorKind::Transport
+            | ErrorKind::Coordinator
             | ErrorKind::AllBrokersDown
             | ErrorKind::QueueFull
             | ErrorKind::TooLarge

@@ -8,7 +8,7 @@ use countersign_statemachine::{Author, PartitionId, Span};
 
 use crate::commit_metadata::armor;
 use crate::handler::Source;
-use crate::kafka::{CommitOffset, KafkaError, TopicPartition};
+use crate::kafka::{CommitOffset, ErrorKind, KafkaError, TopicPartition};
 use crate::status::Connection;
 use crate::telemetry;
 
@@ -167,6 +167,8 @@ impl Driver {
             if degraded {
                 self.probe_connection();
             }
+        } else if error.kind == ErrorKind::Coordinator {
+            tracing::debug!(%error, "the coordinator is being created or is moving");
         } else {
             tracing::warn!(%error, "the consumer met a fault");
         }

@@ -43,7 +43,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
-use crate::kafka::{Consumer, Kafka, KafkaError, TopicPartition, Waker};
+use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, TopicPartition, Waker};
 use crate::status::StatusCell;
 
 use budget::Budget;
@@ -294,6 +294,10 @@ impl Driver {
                 self.handle(Input::Yielded { partition, epoch });
             }
             News::Slot(slot, event) => self.take_slot(slot, event),
+            // The group says that there is another member of this name, whichever client hears it.
+            News::SlotFailed { error, .. } if error.kind == ErrorKind::FencedInstance => {
+                return Err(RunError::of_consumer(error, &self.member));
+            }
             News::SlotFailed { slot, call, error, blame } => {
                 self.slot_failed(slot, call, error, blame);
             }

@@ -93,6 +93,10 @@ impl<K: Kafka> SlotLoop<K> {
 
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         while let Some(order) = orders.recv().await {
+            // The driver has ended: what it ordered last could take the id from its successor.
+            if orders.is_closed() {
+                return;
+            }
             let passed_over = matches!(order, Order::Send(_) | Order::Flush | Order::Commit(_));
             if self.failed && passed_over {
                 continue;

@@ -50,6 +50,8 @@ pub enum ErrorKind {
     Timeout,
     /// The connection failed or no broker could be reached.
     Transport,
+    /// The coordinator of the group or of the transactional id is being created or is moving.
+    Coordinator,
     /// Every known broker is away.
     AllBrokersDown,
     /// Credentials or access rights do not allow it; the message names which.

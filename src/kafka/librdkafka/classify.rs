@@ -77,11 +77,11 @@ pub(super) fn kind(code: Code) -> ErrorKind {
         Code::BrokerTransportFailure
         | Code::Resolve
         | Code::NetworkException
-        | Code::BrokerNotAvailable
-        | Code::CoordinatorNotAvailable
+        | Code::BrokerNotAvailable => ErrorKind::Transport,
+        Code::CoordinatorNotAvailable
         | Code::NotCoordinator
         | Code::CoordinatorLoadInProgress
-        | Code::WaitingForCoordinator => ErrorKind::Transport,
+        | Code::WaitingForCoordinator => ErrorKind::Coordinator,
         Code::AllBrokersDown => ErrorKind::AllBrokersDown,
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed

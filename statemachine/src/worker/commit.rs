@@ -28,7 +28,7 @@ impl Worker {
 
     fn commit_front(&mut self) {
         let Some(front) = self.transactions.front() else { return };
-        if front.stage != Stage::Flushed {
+        if front.stage != Stage::Flushed || self.is_renewing() {
             return;
         }
         let (number, slot) = (front.number, front.slot);
@@ -49,6 +49,14 @@ impl Worker {
             transaction.stage = Stage::Committing;
             transaction.sent = sent;
         }
+    }
+
+    /// Whether a producer is being replaced. Until its successor is registered, a late copy of its
+    /// last `TxnOffsetCommit` may still find its transaction undecided, while the markers of a commit
+    /// that was answered are being written: it would stand behind the offsets that are sent now, and
+    /// the group's offset would go back.
+    fn is_renewing(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. }))
     }
 
     /// Whether a partition that is being let go waits for nothing but its commit.

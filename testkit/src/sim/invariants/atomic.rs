@@ -29,17 +29,27 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
         if passed_by != Some(transaction) {
             return Err(format!(
                 "the outputs of {partition}@{offset} are in transaction {transaction}, \
-                 and its offset in {passed_by:?}"
+                 and its offset in {passed_by:?}; commits in the group's log: {}",
+                told(history)
             ));
         }
     }
     Ok(())
 }
 
-/// The transaction of the first commit beyond an offset.
+fn told(history: &[CommitRecord]) -> String {
+    let tell = |record: &CommitRecord| {
+        let offset = record.committed.as_ref().map(|committed| committed.offset);
+        format!("{offset:?} of {:?} at {}", record.transaction, record.position)
+    };
+    history.iter().map(tell).collect::<Vec<_>>().join(", ")
+}
+
+/// The transaction of the first commit beyond an offset, in the order of the group's own log: the
+/// markers of a pipelined transaction may be written before those of the one before it.
 fn passing(history: &[CommitRecord], offset: u64) -> Option<u64> {
     let beyond = |record: &&CommitRecord| {
         record.committed.as_ref().is_some_and(|committed| committed.offset > offset)
     };
-    history.iter().find(beyond)?.transaction
+    history.iter().filter(beyond).min_by_key(|record| record.position)?.transaction
 }
