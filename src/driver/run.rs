@@ -135,16 +135,14 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{Partitioning, To};
-    use crate::kafka::Topic;
+    use crate::handler::{
+        self, BatchError, HandlerError, Partitioning, To, Work, batch_work_of, work_of,
+    };
+    use crate::kafka::{BatchBuilder, Record, Topic, TopicPartition};
 
-    /// A function of the user's that panics while an output is addressed is the message's failure,
-    /// and leaves nothing of its outputs behind.
-    #[test]
-    fn a_partitioner_that_panics_fails_its_message() {
+    fn progress(inbox: Inbox) -> Progress {
         let topic = Topic { name: "out".into(), id: [0; 16], partitions: 3 };
-        let (inbox, mut news) = Inbox::new();
-        let mut progress = Progress {
+        Progress {
             partition: PartitionId(0),
             source: Source { partition: 0, partitions: 1 },
             epoch: 1,
@@ -152,7 +150,119 @@ mod tests {
             inbox,
             interrupted: Arc::new(AtomicBool::new(false)),
             results: Results::default(),
-        };
+        }
+    }
+
+    /// Messages from offset 5 on with these values.
+    fn input(values: &[&[u8]]) -> RunInput {
+        let mut builder = BatchBuilder::new(TopicPartition::new("in", 0));
+        for (offset, value) in (5..).zip(values) {
+            builder.push(offset, None, None, Some(value), []);
+        }
+        let span = Span { first: 5, end: 5 + values.len() as u64 };
+        RunInput { batches: vec![(builder.build(), 0)], span, attempt: 2 }
+    }
+
+    /// What a run reports: the values of finished messages, and what failed.
+    async fn report(
+        work: Arc<dyn Work>,
+        input: RunInput,
+    ) -> (Vec<Vec<u8>>, Option<(u64, Failure)>) {
+        let (inbox, mut news) = Inbox::new();
+        work.run(input, progress(inbox)).await;
+        let (mut values, mut failed) = (Vec::new(), None);
+        while let Ok(it) = news.try_recv() {
+            match it {
+                News::Finished { results, .. } => {
+                    let outputs = results.outputs.iter();
+                    values.extend(
+                        outputs.map(|output| output.value.clone().unwrap_or_default().to_vec()),
+                    );
+                }
+                News::Failed { offset, failure, .. } => failed = Some((offset, failure)),
+                other => panic!("{other:?}"),
+            }
+        }
+        (values, failed)
+    }
+
+    fn echo<T: ToString>(value: &T) -> Outputs {
+        To::topic("out").value(value.to_string()).into()
+    }
+
+    #[tokio::test]
+    async fn values_are_decoded_and_what_is_not_json_fails_for_good() {
+        let work = work_of(handler::json(|m: Message<u32>| async move { Ok(echo(m.value())) }));
+        let (values, failed) = report(work, input(&[b"1", b"22", b"x", b"4"])).await;
+        assert_eq!(values, [b"1".to_vec(), b"22".to_vec()]);
+        let (offset, failure) = failed.expect("the third is not JSON");
+        assert_eq!((offset, failure.class), (7, FailureClass::Permanent));
+    }
+
+    #[tokio::test]
+    async fn postcard_and_own_decoders_are_used() {
+        let encoded = postcard::to_stdvec(&300_u32).expect("a number");
+        let work = work_of(handler::postcard(|m: Message<u32>| async move { Ok(echo(m.value())) }));
+        assert_eq!(report(work, input(&[&encoded])).await.0, [b"300".to_vec()]);
+        let decode = |record: &Record| Ok(record.value().map_or(0, <[u8]>::len));
+        let work =
+            work_of(handler::decoded(
+                decode,
+                |m: Message<usize>| async move { Ok(echo(m.value())) },
+            ));
+        assert_eq!(report(work, input(&[b"four", b""])).await.0, [b"4".to_vec(), b"0".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn only_the_first_message_of_a_retried_run_has_failed_before() {
+        let work = work_of(handler::each(|m| async move { Ok(echo(&m.attempt())) }));
+        let (values, _) = report(work, input(&[b"a", b"b"])).await;
+        assert_eq!(values, [b"3".to_vec(), b"1".to_vec()]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_retryable_failure_of_its_message() {
+        let work = work_of(handler::each(|m| async move {
+            assert!(m.offset() != 6, "not this one");
+            Ok(echo(&m.offset()))
+        }));
+        let (values, failed) = report(work, input(&[b"", b"", b""])).await;
+        assert_eq!(values, [b"5".to_vec()]);
+        let (offset, failure) = failed.expect("it panics");
+        assert_eq!((offset, failure.reason), (6, Reason::Panic));
+        assert_eq!(failure.class, FailureClass::Retryable);
+    }
+
+    #[tokio::test]
+    async fn a_batch_keeps_what_was_done_before_the_failed_message() {
+        let work = batch_work_of(
+            handler::batch(|messages| async move {
+                let mut done = Vec::new();
+                for message in &messages {
+                    if message.offset() == 8 {
+                        let error = HandlerError::permanent("no");
+                        return Err(BatchError { done, error });
+                    }
+                    done.push(echo(&messages.len()));
+                }
+                Ok(done)
+            }),
+            2,
+        );
+        let (values, failed) = report(work, input(&[b"", b"", b"", b"", b""])).await;
+        assert_eq!(values, [b"2".to_vec(), b"2".to_vec(), b"2".to_vec()]);
+        assert_eq!(
+            failed.map(|(offset, failure)| (offset, failure.class)),
+            Some((8, FailureClass::Permanent))
+        );
+    }
+
+    /// A function of the user's that panics while an output is addressed is the message's failure,
+    /// and leaves nothing of its outputs behind.
+    #[test]
+    fn a_partitioner_that_panics_fails_its_message() {
+        let (inbox, mut news) = Inbox::new();
+        let mut progress = progress(inbox);
         let choose = |_: Option<&[u8]>, _| panic!("no idea");
         let bad = To::topic("out").partitioning(Partitioning::With(Arc::new(choose)));
         progress.finished(7, To::topic("out").value("fine").into()).expect("it can be addressed");

@@ -1,6 +1,6 @@
 //! Measures what the store takes on disk for clean traffic, and how fast it opens.
 //!
-//! `cargo run --example store_size -- [messages] [messages per transaction]`
+//! `cargo bench --bench store_size -- [messages] [messages per transaction]`
 
 use std::error::Error;
 use std::fs;
@@ -20,7 +20,9 @@ const START_MS: u64 = 1_800_000_000_000;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u64>());
+    // Cargo adds `--bench`.
+    let arguments = std::env::args().skip(1).filter(|text| text != "--bench");
+    let mut arguments = arguments.map(|text| text.parse::<u64>());
     let messages = arguments.next().transpose()?.unwrap_or(10_000_000);
     let per_transaction = arguments.next().transpose()?.unwrap_or(10_000);
     let dir = tempfile::tempdir()?;
