@@ -1,7 +1,7 @@
 //! How much input may be in memory.
 //!
-//! Shared by the poll loop, which fills, and the driver, which frees what is committed. Each partition
-//! has a share: one that cannot go on may hold half of it, so that the others go on.
+//! Shared by the poll loop, which fills, and the driver, which frees what is committed. Each
+//! partition has a share: one that cannot go on may hold half of it, so that the others go on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

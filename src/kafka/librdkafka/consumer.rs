@@ -47,7 +47,7 @@ use super::context::Context;
 use super::events;
 use super::fetch::Batches;
 use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
-use super::lists::{list, plain};
+use super::lists::{list, plain, same};
 use super::raw::{self, Event, EventKind, Queue, Rebalance};
 use super::settings;
 use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
@@ -184,15 +184,11 @@ impl LibrdConsumer {
                 tracing::warn!(%partition, "{}", failure.message);
                 polled.push(Polled::OutOfRange(partition));
             }
-            // librdkafka goes on behind a batch that it cannot read (`rd_kafka_msgset_reader_msgs_v2`):
-            // what follows would pass for what comes next, and the batch would be lost.
             (
                 Code::BadMessage | Code::BadCompression | Code::NotImplemented,
-                Some((partition, offset)),
+                Some((at, offset)),
             ) => {
-                let message = format!("{partition}@{offset} cannot be read: {}", failure.message);
-                let failure = Failure { message, fatal: true, ..failure };
-                return Err(classify("poll", failure, Unflagged::Fatal));
+                return Err(events::unreadable(&failure, &at, offset));
             }
             _ => {
                 let fault = classify("poll", failure, Unflagged::Retriable);
@@ -294,14 +290,6 @@ fn dead(call: &'static str) -> impl Fn(Failure) -> KafkaError {
 /// A mistake of the caller.
 fn caller(call: &'static str, message: impl Into<String>) -> KafkaError {
     KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message)
-}
-
-fn same<'a>(offered: &[TopicPartition], named: impl Iterator<Item = &'a TopicPartition>) -> bool {
-    let mut offered: Vec<_> = offered.iter().collect();
-    let mut named: Vec<_> = named.collect();
-    offered.sort();
-    named.sort();
-    offered == named
 }
 
 impl Consumer for LibrdConsumer {

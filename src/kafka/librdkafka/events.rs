@@ -2,9 +2,9 @@
 
 use countersign_statemachine::Disposition;
 
-use super::classify::{Unflagged, classify};
+use super::classify::{Failure, Unflagged, classify};
 use super::raw::{Event, EventKind};
-use crate::kafka::{ErrorKind, KafkaError};
+use crate::kafka::{ErrorKind, KafkaError, TopicPartition};
 
 /// Deals with an event that is not about records; the answer is a fault to be told.
 pub(super) fn common(call: &'static str, event: &Event) -> Option<KafkaError> {
@@ -30,6 +30,18 @@ pub(super) fn common(call: &'static str, event: &Event) -> Option<KafkaError> {
         | EventKind::Topics
         | EventKind::Other => None,
     }
+}
+
+/// A batch that cannot be read ends the consumer: librdkafka goes on behind it
+/// (`rd_kafka_msgset_reader_msgs_v2`), so that what follows would pass for what comes next, and the
+/// batch would be lost.
+pub(super) fn unreadable(failure: &Failure, partition: &TopicPartition, offset: i64) -> KafkaError {
+    let message = format!("{partition}@{offset} cannot be read: {}", failure.message);
+    classify(
+        "poll",
+        Failure { fatal: true, ..Failure::of(failure.code, message) },
+        Unflagged::Fatal,
+    )
 }
 
 /// Says with a timeout what went wrong meanwhile. Missing rights are what the call failed of.

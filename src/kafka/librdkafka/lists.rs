@@ -42,3 +42,15 @@ pub(super) fn plain(
 ) -> Result<TopicPartitionList, KafkaError> {
     list(call, partitions.iter().map(|partition| (partition, None, "")))
 }
+
+/// Whether both name the same partitions, in whatever order.
+pub(super) fn same<'a>(
+    offered: &[TopicPartition],
+    named: impl Iterator<Item = &'a TopicPartition>,
+) -> bool {
+    let mut offered: Vec<_> = offered.iter().collect();
+    let mut named: Vec<_> = named.collect();
+    offered.sort();
+    named.sort();
+    offered == named
+}

@@ -52,9 +52,9 @@ impl Worker {
     }
 
     /// Whether a producer is being replaced. Until its successor is registered, a late copy of its
-    /// last `TxnOffsetCommit` may still find its transaction undecided, while the markers of a commit
-    /// that was answered are being written: it would stand behind the offsets that are sent now, and
-    /// the group's offset would go back.
+    /// last `TxnOffsetCommit` may still find its transaction undecided, while the markers of a
+    /// commit that was answered are being written: it would stand behind the offsets that are sent
+    /// now, and the group's offset would go back.
     fn is_renewing(&self) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Opening { .. } | Slot::Closed { .. }))
     }
