@@ -66,7 +66,24 @@ pub enum Reason {
     Revoked,
 }
 
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 7] = [
+        Self::Processed,
+        Self::DeadLettered,
+        Self::Parked,
+        Self::Duplicate,
+        Self::Skipped,
+        Self::Elsewhere,
+        Self::Unknown,
+    ];
+}
+
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::Error, Self::Panic, Self::Deadline, Self::Aborted, Self::Crashed, Self::Revoked];
+
     /// Whether the message itself caused it; only then it counts as an attempt.
     pub const fn is_own(self) -> bool {
         match self {

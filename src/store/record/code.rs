@@ -17,17 +17,7 @@ const fn outcome(outcome: Outcome) -> u8 {
 }
 
 fn to_outcome(code: u8) -> Option<Outcome> {
-    [
-        Outcome::Processed,
-        Outcome::DeadLettered,
-        Outcome::Parked,
-        Outcome::Duplicate,
-        Outcome::Skipped,
-        Outcome::Elsewhere,
-        Outcome::Unknown,
-    ]
-    .into_iter()
-    .find(|&candidate| outcome(candidate) == code)
+    Outcome::ALL.into_iter().find(|&candidate| outcome(candidate) == code)
 }
 
 const fn reason(reason: Reason) -> u8 {
@@ -42,16 +32,7 @@ const fn reason(reason: Reason) -> u8 {
 }
 
 fn to_reason(code: u8) -> Option<Reason> {
-    [
-        Reason::Error,
-        Reason::Panic,
-        Reason::Deadline,
-        Reason::Aborted,
-        Reason::Crashed,
-        Reason::Revoked,
-    ]
-    .into_iter()
-    .find(|&candidate| reason(candidate) == code)
+    Reason::ALL.into_iter().find(|&candidate| reason(candidate) == code)
 }
 
 pub(super) const fn state(state: State) -> u8 {

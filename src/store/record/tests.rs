@@ -8,26 +8,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn outcome() -> impl Strategy<Value = Outcome> {
-    prop::sample::select(vec![
-        Outcome::Processed,
-        Outcome::DeadLettered,
-        Outcome::Parked,
-        Outcome::Duplicate,
-        Outcome::Skipped,
-        Outcome::Elsewhere,
-        Outcome::Unknown,
-    ])
+    prop::sample::select(Outcome::ALL.to_vec())
 }
 
 fn reason() -> impl Strategy<Value = Reason> {
-    prop::sample::select(vec![
-        Reason::Error,
-        Reason::Panic,
-        Reason::Deadline,
-        Reason::Aborted,
-        Reason::Crashed,
-        Reason::Revoked,
-    ])
+    prop::sample::select(Reason::ALL.to_vec())
 }
 
 fn state() -> impl Strategy<Value = State> {

@@ -3,25 +3,10 @@
 use countersign_statemachine::{Event, Outcome, Reason, State};
 
 /// Every outcome.
-const OUTCOMES: [Outcome; 7] = [
-    Outcome::Processed,
-    Outcome::DeadLettered,
-    Outcome::Parked,
-    Outcome::Duplicate,
-    Outcome::Skipped,
-    Outcome::Elsewhere,
-    Outcome::Unknown,
-];
+const OUTCOMES: [Outcome; 7] = Outcome::ALL;
 
 /// Every reason.
-const REASONS: [Reason; 6] = [
-    Reason::Error,
-    Reason::Panic,
-    Reason::Deadline,
-    Reason::Aborted,
-    Reason::Crashed,
-    Reason::Revoked,
-];
+const REASONS: [Reason; 6] = Reason::ALL;
 
 /// Every event.
 pub(crate) fn events() -> Vec<Event> {
