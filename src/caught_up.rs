@@ -49,7 +49,7 @@ async fn watch(scout: &Scout, topics: &[String], handle: &Handle) -> Result<(), 
 async fn goals(scout: &Scout, topics: &[String]) -> Result<Vec<(TopicPartition, u64)>, KafkaError> {
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
     let mut goals = Vec::new();
-    for topic in existing(scout, &names).await? {
+    for topic in existing(scout, &names, Duration::ZERO).await? {
         for partition in 0..topic.partitions {
             let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
             let log = persistently(|| scout.log_range(partition.clone())).await?;

@@ -288,10 +288,10 @@ impl Processor {
     async fn outputs(&self, scout: &Scout) -> Result<Arc<Topics>, RunError> {
         let inputs = self.config.cluster.topics.iter();
         let inputs: Vec<Arc<str>> = inputs.map(|topic| Arc::from(topic.as_str())).collect();
-        existing(scout, &inputs).await?;
+        existing(scout, &inputs, Duration::ZERO).await?;
         let outputs = self.config.outputs.iter();
         let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
-        let topics = existing(scout, &outputs).await?;
+        let topics = existing(scout, &outputs, Duration::ZERO).await?;
         Ok(Arc::new(Topics::new(&topics)))
     }
 

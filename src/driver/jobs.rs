@@ -1,5 +1,7 @@
 //! Questions to Kafka and the store that the worker waits for.
 
+use std::time::Duration;
+
 use countersign_statemachine::worker::{self, Commit, Found, Input, Label};
 use countersign_statemachine::{Entry, PartitionId};
 use futures::FutureExt;
@@ -12,13 +14,14 @@ use crate::status::Connection;
 use crate::store::StoreError;
 
 use super::clerk::{Clerk, Unfinished};
-use super::scout::{Scout, persistently};
+use super::poll::Command;
+use super::scout::{Scout, existing, persistently};
 use super::{Driver, Identified};
 
 /// What was found out.
 pub(super) enum Finding {
-    /// Which partitions the group gives.
-    Identified(Result<Vec<Identified>, RunError>),
+    /// Which partitions the group gives, and whether some are nobody's.
+    Identified(Result<(Vec<Identified>, bool), RunError>),
     /// What is known of one of them.
     Recovered(PartitionId, u64, Result<Found, RunError>),
     /// The stable commits of a transaction in doubt.
@@ -42,7 +45,13 @@ impl From<StoreError> for RunError {
 impl Driver {
     pub(super) fn identify(&mut self, partitions: Vec<TopicPartition>) {
         let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
-        let job = async move { Finding::Identified(identify(&scout, &clerk, partitions).await) };
+        // Whoever joins afresh may have taken the place of a member that owed a rebalance.
+        let afresh = self.known.is_empty();
+        let job = async move {
+            let identified = identify(&scout, &clerk, partitions).await;
+            let gap = afresh && has_gap(&scout, identified.as_deref().unwrap_or_default()).await;
+            Finding::Identified(identified.map(|identified| (identified, gap)))
+        };
         self.jobs.push(job.boxed());
     }
 
@@ -83,7 +92,7 @@ impl Driver {
                 && error.is_connection()
             {
                 tracing::debug!(%error, "Kafka is still away");
-                sleep(std::time::Duration::from_secs(1)).await;
+                sleep(Duration::from_secs(1)).await;
             }
             Finding::Reachable
         };
@@ -93,7 +102,11 @@ impl Driver {
     pub(super) fn learn(&mut self, finding: Finding) -> Result<(), RunError> {
         match finding {
             Finding::Identified(identified) => {
-                let identified = identified?;
+                let (identified, gap) = identified?;
+                if gap {
+                    tracing::info!("partitions are nobody's: joining the group once more");
+                    self.command(Command::Rejoin);
+                }
                 let ids = identified.iter().map(|known| known.id).collect();
                 self.known.extend(identified.into_iter().map(|known| (known.id, known)));
                 self.handle(Input::Assigned(ids));
@@ -112,6 +125,10 @@ impl Driver {
     }
 }
 
+/// How long a broker may not know a topic that the group gives partitions of. Longer than metadata
+/// take to reach every broker; a topic that is deleted must not hold the member for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 async fn identify(
     scout: &Scout,
     clerk: &Clerk,
@@ -120,7 +137,7 @@ async fn identify(
     let mut names: Vec<_> = partitions.iter().map(|tp| tp.topic.clone()).collect();
     names.sort_unstable();
     names.dedup();
-    let topics = persistently(|| scout.topics(names.clone())).await?;
+    let topics = existing(scout, &names, PATIENCE).await?;
     let topic_of = |tp: &TopicPartition| topics.iter().find(|topic| topic.name == tp.topic);
     let known: Vec<_> = partitions
         .into_iter()
@@ -161,8 +178,25 @@ async fn has_siblings(scout: &Scout, identified: &Identified) -> Result<bool, Ka
     if siblings.is_empty() {
         return Ok(false);
     }
-    let commits = persistently(|| scout.committed(siblings.clone())).await?;
-    Ok(commits.iter().any(Option::is_some))
+    persistently(|| scout.any_committed(siblings.clone())).await
+}
+
+/// Whether the group is stable and gives some partitions of these topics to nobody. Where it cannot
+/// be told, it is so: to join once more than needed moves nothing.
+async fn has_gap(scout: &Scout, identified: &[Identified]) -> bool {
+    let members = match scout.members().await {
+        Ok(members) => members,
+        Err(error) => {
+            tracing::debug!(%error, "the group's members are not told");
+            return true;
+        }
+    };
+    let is_nobodys = |known: &Identified| {
+        let topic = &known.partition.topic;
+        let mut partitions = (0..known.siblings).map(|p| TopicPartition::new(topic.clone(), p));
+        partitions.any(|partition| !members.assigned.contains(&partition))
+    };
+    members.is_stable && identified.iter().any(is_nobodys)
 }
 
 /// Brings what the store holds of partitions that nobody here owns any more in line with Kafka, so

@@ -18,6 +18,8 @@ use super::inbox::{Inbox, News};
 /// What the driver asks of the consumer.
 #[derive(Debug)]
 pub(super) enum Command {
+    /// Joins the group once more after the assignment that waits.
+    Rejoin,
     /// Ends an assignment.
     Assign(Vec<Grant>),
     /// Ends a revocation or a loss.
@@ -105,6 +107,7 @@ impl<C: Consumer> PollLoop<C> {
 
     fn carry_out(&mut self, command: Command) -> Result<(), KafkaError> {
         match command {
+            Command::Rejoin => self.consumer.rejoin()?,
             Command::Assign(grants) => {
                 let starts: Vec<_> =
                     grants.iter().map(|grant| (grant.partition.clone(), grant.offset)).collect();

@@ -44,6 +44,10 @@ impl Consumer for Noting {
         Ok(())
     }
 
+    fn rejoin(&mut self) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         self.0.lock().expect("nobody panics").extend(partitions.iter().cloned());
         Ok(())

@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use countersign_statemachine::Disposition;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::host::{Host, Loop};
-use crate::kafka::{Admin, Committed, ErrorKind, KafkaError, LogRange, Topic, TopicPartition};
+use crate::kafka::{
+    Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
+};
 
 #[derive(Debug)]
 enum Question {
     ClusterId(Reply<String>),
     Topics(Vec<Arc<str>>, Reply<Vec<Topic>>),
     Committed(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
+    AnyCommitted(Vec<TopicPartition>, Reply<bool>),
+    Members(Reply<Members>),
     LogRange(TopicPartition, Reply<LogRange>),
 }
 
@@ -54,6 +58,19 @@ impl Scout {
         partitions: Vec<TopicPartition>,
     ) -> Result<Vec<Option<Committed>>, KafkaError> {
         self.ask(|reply| Question::Committed(partitions, reply)).await
+    }
+
+    /// Whether the group has committed an offset of any of these.
+    pub(crate) async fn any_committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<bool, KafkaError> {
+        self.ask(|reply| Question::AnyCommitted(partitions, reply)).await
+    }
+
+    /// The group's members.
+    pub(crate) async fn members(&self) -> Result<Members, KafkaError> {
+        self.ask(Question::Members).await
     }
 
     /// What a `read_committed` reader sees of a partition.
@@ -106,15 +123,22 @@ where
     }
 }
 
-/// Describes topics that should be there at the start, and asks until there is an answer.
+/// Describes topics, and asks until there is an answer. One that is not known may be new to the
+/// broker that was asked, for as long as `patience`.
 ///
 /// # Errors
-/// One of them does not exist: whoever made a slip in its name must hear of it.
-pub(crate) async fn existing(scout: &Scout, names: &[Arc<str>]) -> Result<Vec<Topic>, KafkaError> {
-    let unknown = |error: &KafkaError| error.kind == ErrorKind::UnknownTopic;
+/// One of them does not exist: who made a slip in its name, or deleted it, must hear of it.
+pub(crate) async fn existing(
+    scout: &Scout,
+    names: &[Arc<str>],
+    patience: Duration,
+) -> Result<Vec<Topic>, KafkaError> {
+    let deadline = Instant::now() + patience;
+    let is_final =
+        |error: &KafkaError| error.kind == ErrorKind::UnknownTopic && deadline <= Instant::now();
     let asked = persistently(|| async {
         match scout.topics(names.to_vec()).await {
-            Err(error) if unknown(&error) => Ok(Err(error)),
+            Err(error) if is_final(&error) => Ok(Err(error)),
             answer => answer.map(Ok),
         }
     });
@@ -134,9 +158,19 @@ async fn run(mut admin: impl Admin, mut questions: mpsc::UnboundedReceiver<Quest
             Question::Committed(partitions, reply) => {
                 let _ = reply.send(admin.committed(&partitions, TIMEOUT).await);
             }
+            Question::AnyCommitted(partitions, reply) => {
+                let _ = reply.send(admin.any_committed(&partitions, TIMEOUT).await);
+            }
+            Question::Members(reply) => {
+                let _ = reply.send(admin.members(TIMEOUT).await);
+            }
             Question::LogRange(partition, reply) => {
                 let _ = reply.send(admin.log_range(&partition, TIMEOUT).await);
             }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "scout_test.rs"]
+mod tests;

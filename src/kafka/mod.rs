@@ -14,6 +14,7 @@ pub mod librdkafka;
 pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -111,6 +112,18 @@ pub trait Consumer: Send + 'static {
     /// # Errors
     /// The consumer is fatally failed.
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
+
+    /// Joins the group once more as soon as the `Assign` that waits is answered, with what is owned
+    /// by then: the group gives out what nobody owns. For a cooperative member, and only while an
+    /// `Assign` waits.
+    ///
+    /// A static member that died while it gave partitions back needs it. It owed the group a second
+    /// rebalance; its successor takes its place without any (KIP-345), and what was given back
+    /// would be nobody's for as long as the group is stable.
+    ///
+    /// # Errors
+    /// The consumer is fatally failed, or no `Assign` waits.
+    fn rejoin(&mut self) -> Result<(), KafkaError>;
 
     /// Stops fetching; records already fetched and not polled are fetched again on resumption. For
     /// assigned partitions only.
@@ -291,6 +304,15 @@ pub struct Topic {
     pub partitions: u32,
 }
 
+/// Who is in the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Members {
+    /// Whether no rebalance is under way.
+    pub is_stable: bool,
+    /// What the members are assigned, all together. In a rebalance it may be anything.
+    pub assigned: BTreeSet<TopicPartition>,
+}
+
 /// Questions about group and topics; each waits at most `timeout`.
 pub trait Admin: Send + 'static {
     /// The cluster's id.
@@ -319,6 +341,20 @@ pub trait Admin: Send + 'static {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> impl Future<Output = Result<Vec<Option<Committed>>, KafkaError>> + Send;
+
+    /// Whether the group has committed an offset of any of these partitions. Pending ones do not
+    /// count and are not waited for: a busy partition always has one.
+    fn any_committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<bool, KafkaError>> + Send;
+
+    /// The group's members. One of the consumer protocol (KIP-848) is never told as stable.
+    fn members(
+        &mut self,
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Members, KafkaError>> + Send;
 
     /// The range of a partition's log that a `read_committed` reader can see.
     fn log_range(

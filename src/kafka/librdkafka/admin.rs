@@ -17,13 +17,16 @@ use super::events::{common, explain};
 use super::lists::plain;
 use super::raw::{self, Description, Queue};
 use super::settings;
-use crate::kafka::{Admin, Committed, ErrorKind, KafkaError, LogRange, Topic, TopicPartition};
+use crate::kafka::{
+    Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
+};
 
 /// A client for questions: a consumer that has the group's name and never joins it.
 pub struct LibrdAdmin {
     // The queue belongs to the client and is dropped before it.
     queue: Queue,
     base: BaseConsumer<Context>,
+    group: CString,
 }
 
 impl fmt::Debug for LibrdAdmin {
@@ -41,7 +44,9 @@ impl LibrdAdmin {
             let kind = ErrorKind::Other;
             KafkaError::new(call, kind, Disposition::Fatal, "the client has no queue")
         })?;
-        Ok(Self { queue, base })
+        let group = CString::new(config.group.as_str())
+            .map_err(|error| classify_binding(call, &error.into()))?;
+        Ok(Self { queue, base, group })
     }
 
     fn native(&self) -> &NativeClient {
@@ -126,6 +131,26 @@ impl Admin for LibrdAdmin {
             u64::try_from(offset).ok().map(|offset| Committed { offset, metadata })
         };
         Ok(self.done(call, told)?.into_iter().map(committed).collect())
+    }
+
+    async fn any_committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<bool, KafkaError> {
+        let call = "ListConsumerGroupOffsets";
+        if partitions.is_empty() {
+            return Ok(false);
+        }
+        let list = plain(call, partitions)?;
+        let told = raw::any_committed(self.native(), &self.group, &list, timeout);
+        self.done(call, told)
+    }
+
+    async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {
+        let told = raw::members(self.native(), &self.group, timeout);
+        let raw::Members { is_stable, assigned } = self.done("DescribeConsumerGroups", told)?;
+        Ok(Members { is_stable, assigned: assigned.into_iter().collect() })
     }
 
     async fn log_range(

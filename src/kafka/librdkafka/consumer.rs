@@ -41,6 +41,7 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::change::{Change, dead};
 use super::classify::{Failure, Unflagged, classify, classify_binding};
 use super::config::{Assignor, ClusterConfig, GroupProtocol};
 use super::context::Context;
@@ -59,27 +60,12 @@ use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPart
 pub struct LibrdConsumer {
     shared: Arc<Shared>,
     client: Arc<Client>,
+    topics: Vec<String>,
     incremental: bool,
     batches: Batches,
     pending: Option<Change>,
     next: VecDeque<Change>,
     leaving: Leaving,
-}
-
-/// A rebalance that waits for its answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Change {
-    Assign(Vec<TopicPartition>),
-    Revoke(Vec<TopicPartition>),
-    Lost(Vec<TopicPartition>),
-}
-
-impl Change {
-    fn partitions(&self) -> &[TopicPartition] {
-        match self {
-            Self::Assign(list) | Self::Revoke(list) | Self::Lost(list) => list,
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +92,7 @@ impl LibrdConsumer {
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::of_consumer(base.client().native_client())
             .ok_or_else(|| caller(call, "the consumer has no queue"))?;
-        let topics: Vec<&str> = config.topics.iter().map(String::as_str).collect();
-        base.subscribe(&topics).map_err(|error| classify_binding(call, &error))?;
+        subscribe(&base, &config.topics)?;
         let client = Arc::new(Client { queue, base });
         let shared = Arc::new(Shared {
             client: RwLock::new(Some(Arc::clone(&client))),
@@ -116,6 +101,7 @@ impl LibrdConsumer {
         Ok(Self {
             shared,
             client,
+            topics: config.topics.clone(),
             incremental: config.group_protocol == GroupProtocol::Consumer
                 || config.assignor == Assignor::CooperativeSticky,
             batches: Batches::default(),
@@ -160,7 +146,7 @@ impl LibrdConsumer {
             | EventKind::Stats
             | EventKind::TokenRefresh
             | EventKind::Delivery
-            | EventKind::Topics
+            | EventKind::Answer
             | EventKind::Other => {
                 polled.extend(events::common("poll", event).map(Polled::Fault));
                 Ok(false)
@@ -206,7 +192,7 @@ impl LibrdConsumer {
             let Some(change) = self.next.pop_front() else { break };
             let unwanted = self.leaving == Leaving::Yes && matches!(change, Change::Assign(_));
             if change.partitions().is_empty() || unwanted {
-                self.release(&change)?;
+                change.release(self.native(), self.incremental)?;
                 continue;
             }
             let (gate, told) = match &change {
@@ -224,27 +210,6 @@ impl LibrdConsumer {
         }
         self.leave_if_answered()?;
         Ok(false)
-    }
-
-    /// Answers a rebalance without taking anything.
-    fn release(&self, change: &Change) -> Result<(), KafkaError> {
-        match change {
-            Change::Assign(_) if self.incremental => {
-                let none = plain("incremental_assign", &[])?;
-                raw::incremental_assign(self.native(), &none).map_err(dead("incremental_assign"))
-            }
-            Change::Revoke(list) | Change::Lost(list) if self.incremental => {
-                let list = plain("incremental_unassign", list)?;
-                raw::incremental_unassign(self.native(), &list)
-                    .map_err(dead("incremental_unassign"))
-            }
-            Change::Assign(list) if list.is_empty() => {
-                raw::assign(self.native(), &plain("assign", &[])?).map_err(dead("assign"))
-            }
-            Change::Assign(_) | Change::Revoke(_) | Change::Lost(_) => {
-                raw::unassign(self.native()).map_err(dead("assign"))
-            }
-        }
     }
 
     fn answered(&mut self) -> Result<(), KafkaError> {
@@ -282,9 +247,9 @@ impl LibrdConsumer {
     }
 }
 
-/// An error that ends the consumer.
-fn dead(call: &'static str) -> impl Fn(Failure) -> KafkaError {
-    move |failure| classify(call, failure, Unflagged::Fatal)
+fn subscribe(base: &BaseConsumer<Context>, topics: &[String]) -> Result<(), KafkaError> {
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    base.subscribe(&topics).map_err(|error| classify_binding("subscribe", &error))
 }
 
 /// A mistake of the caller.
@@ -355,9 +320,21 @@ impl Consumer for LibrdConsumer {
         }) else {
             return Err(caller(call, "these partitions were not taken back"));
         };
-        self.release(&change)?;
+        change.release(self.native(), self.incremental)?;
         self.batches.forget(partitions);
         self.answered()
+    }
+
+    /// As the trait says. While librdkafka waits for the answer to a rebalance
+    /// (`RD_KAFKA_CGRP_REBALANCING`), it keeps a subscription for later, and applying it is
+    /// a rejoin, whether it changes anything or not (`rd_kafka_trigger_waiting_subscribe_maybe`).
+    fn rejoin(&mut self) -> Result<(), KafkaError> {
+        match &self.pending {
+            Some(Change::Assign(_)) if self.leaving == Leaving::No => {
+                subscribe(&self.client.base, &self.topics)
+            }
+            _ => Err(caller("subscribe", "no assignment waits for its answer")),
+        }
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -388,7 +365,7 @@ impl Consumer for LibrdConsumer {
 impl Drop for LibrdConsumer {
     fn drop(&mut self) {
         for change in self.pending.take().into_iter().chain(std::mem::take(&mut self.next)) {
-            if let Err(error) = self.release(&change) {
+            if let Err(error) = change.release(self.native(), self.incremental) {
                 tracing::debug!(%error, "unanswered rebalance at the end of a consumer");
             }
         }

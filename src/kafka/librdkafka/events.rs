@@ -27,7 +27,7 @@ pub(super) fn common(call: &'static str, event: &Event) -> Option<KafkaError> {
         EventKind::Fetch
         | EventKind::Delivery
         | EventKind::Rebalance
-        | EventKind::Topics
+        | EventKind::Answer
         | EventKind::Other => None,
     }
 }

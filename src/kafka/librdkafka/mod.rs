@@ -5,6 +5,7 @@
 //! thread that drives other futures.
 
 mod admin;
+mod change;
 mod classify;
 mod config;
 mod consumer;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::kafka::{Consumer, ErrorKind, Kafka};
+use countersign::kafka::{Admin, Consumer, ErrorKind, Kafka};
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
 
@@ -81,6 +81,50 @@ pub async fn leaving_hands_over<C: Cluster>(cluster: &C) {
     first.give_back();
     let left = Instant::now();
     let _second = joined(cluster, &spec).await;
+    let session = Duration::from_millis(spec.session_timeout_ms);
+    assert!(left.elapsed() < session, "took {:?}", left.elapsed());
+}
+
+/// Who takes the place of a static member that died while it gave partitions back finds the group
+/// stable with partitions that are nobody's, and mends it by joining once more.
+pub async fn rejoin_gives_out_what_is_nobodys<C: Cluster>(cluster: &C) {
+    let topic = "rejoin_gives_out_what_is_nobodys";
+    cluster.create_topic(topic, 4, None).await;
+    let spec = ClientSpec::new(topic, topic).instance(topic);
+    let mut first = joined(cluster, &spec).await;
+    first.until("everything is assigned", |first| first.owned.len() == 4).await;
+    let mut second = Reader::new(cluster.client(&spec).consumer(1).expect("valid settings"));
+    poll_both(&mut first, &mut second, "a revocation", |first, _| first.revoked.is_some()).await;
+    assert!(first.consumer.rejoin().is_err(), "no assignment waits");
+    // It never answers. Dropping it would: it lives on as one that is fenced.
+    let mut admin = cluster.client(&spec).admin().expect("valid settings");
+    let former = first;
+    let mut successor = Reader::new(cluster.client(&spec).consumer(0).expect("valid settings"));
+    successor.rejoins = true;
+    let is_given = |successor: &Reader<_>, _: &Reader<_>| !successor.owned.is_empty();
+    let members = admin.members(DEADLINE).await.expect("the broker is there");
+    assert_eq!((members.is_stable, members.assigned.len()), (true, 2));
+    poll_both(&mut successor, &mut second, "what the first had kept", is_given).await;
+    assert_eq!(successor.owned, members.assigned);
+    let is_shared =
+        |first: &Reader<_>, second: &Reader<_>| first.owned.len() == 2 && second.owned.len() == 2;
+    poll_both(&mut successor, &mut second, "two partitions each", is_shared).await;
+    assert!(successor.owned.is_disjoint(&second.owned));
+    assert_eq!(admin.members(DEADLINE).await.expect("it is there").assigned.len(), 4);
+    drop(former);
+}
+
+/// A static member that leaves hands its partitions over as well.
+pub async fn static_member_leaving_hands_over<C: Cluster>(cluster: &C) {
+    let topic = "static_member_leaving_hands_over";
+    cluster.create_topic(topic, 1, None).await;
+    let spec = ClientSpec::new(topic, topic).instance("one");
+    let mut first = joined(cluster, &spec).await;
+    first.consumer.unsubscribe().expect("subscribed");
+    first.until("everything is revoked", |first| first.revoked.is_some()).await;
+    first.give_back();
+    let left = Instant::now();
+    let _second = joined(cluster, &spec.clone().instance("two")).await;
     let session = Duration::from_millis(spec.session_timeout_ms);
     assert!(left.elapsed() < session, "took {:?}", left.elapsed());
 }

@@ -175,6 +175,9 @@ macro_rules! conformance_tests {
             missed_polls_lose_partitions
             leaving_hands_over
             newer_static_member_fences_the_older
+            rejoin_gives_out_what_is_nobodys
+            static_member_leaving_hands_over
+            any_committed_does_not_wait
             records_come_in_order_up_to_the_limit
             paused_partition_is_silent
             position_beyond_the_log_is_out_of_range

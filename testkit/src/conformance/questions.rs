@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use countersign::kafka::{Admin, ErrorKind, Kafka, Producer, TopicPartition};
+use countersign::kafka::{Admin, Consumer, ErrorKind, Kafka, Producer, TopicPartition};
 
-use super::{ClientSpec, Cluster, DEADLINE, ready_producer, send};
+use super::reader::joined;
+use super::{ClientSpec, Cluster, DEADLINE, offset_of, ready_producer, send};
 
 /// Topics are described in the order asked, each with an id of its own.
 pub async fn topics_are_described<C: Cluster>(cluster: &C) {
@@ -38,6 +39,29 @@ pub async fn committed_is_none_at_first<C: Cluster>(cluster: &C) {
     let partitions = [TopicPartition::new(topic, 1), TopicPartition::new(topic, 0)];
     let committed = admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
     assert_eq!(committed, [None, None]);
+}
+
+/// Whether there is a commit is told without waiting for a pending one.
+pub async fn any_committed_does_not_wait<C: Cluster>(cluster: &C) {
+    let topic = "any_committed_does_not_wait";
+    cluster.create_topic(topic, 2, None).await;
+    let spec = ClientSpec::new(topic, topic);
+    let member = joined(cluster, &spec).await;
+    let kafka = cluster.client(&spec);
+    let mut admin = kafka.admin().expect("valid settings");
+    let partitions = [TopicPartition::new(topic, 0), TopicPartition::new(topic, 1)];
+    let mut producer = ready_producer(&kafka, topic).await;
+    for committed in [false, true] {
+        producer.begin().expect("ready");
+        let (group, offset) = (member.consumer.group(), offset_of(topic, 1, 7, ""));
+        producer.send_offsets(&[offset], &group, DEADLINE).await.expect("a member");
+        let any = admin.any_committed(&partitions, DEADLINE).await.expect("the broker is there");
+        assert_eq!(any, committed);
+        producer.commit(DEADLINE).await.expect("commit");
+        // The markers are written after the answer; a stable answer waits for them.
+        admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
+    }
+    assert!(!admin.any_committed(&partitions[..1], DEADLINE).await.expect("it is there"));
 }
 
 /// The range ends where a `read_committed` reader stops: before an open transaction.

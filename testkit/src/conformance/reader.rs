@@ -37,6 +37,8 @@ pub struct Reader<C> {
     pub starts: BTreeMap<TopicPartition, u64>,
     /// How much one poll takes.
     pub limit: PollLimit,
+    /// Whether to join once more after the next assignment.
+    pub rejoins: bool,
 }
 
 impl<C: Consumer> Reader<C> {
@@ -54,6 +56,7 @@ impl<C: Consumer> Reader<C> {
             error: None,
             starts: BTreeMap::new(),
             limit: PollLimit { records: 1000, bytes: 1 << 20 },
+            rejoins: false,
         }
     }
 
@@ -91,6 +94,9 @@ impl<C: Consumer> Reader<C> {
     }
 
     fn assign(&mut self, partitions: &[TopicPartition]) {
+        if std::mem::take(&mut self.rejoins) {
+            self.consumer.rejoin().expect("an assignment waits");
+        }
         let start = |p: &TopicPartition| (p.clone(), self.starts.get(p).copied().unwrap_or(0));
         let starts: Vec<_> = partitions.iter().map(start).collect();
         self.consumer.assign(&starts).expect("the offer is answered");

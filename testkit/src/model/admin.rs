@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::kafka::{
-    Admin, Committed, ErrorKind, KafkaError, LogRange, Topic, TopicPartition,
+    Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
 };
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
@@ -94,6 +94,25 @@ impl Admin for ModelAdmin {
                 .then(|| partitions.iter().map(|p| offsets.committed.get(p).cloned()).collect())
         };
         self.ask(Call::OffsetFetch, "committed_offsets", timeout, fetch).await
+    }
+
+    async fn any_committed(
+        &mut self,
+        partitions: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<bool, KafkaError> {
+        let group = self.group.clone();
+        let any = |state: &mut State| {
+            let committed = &state.group(&group).offsets.committed;
+            Some(partitions.iter().any(|partition| committed.contains_key(partition)))
+        };
+        self.ask(Call::OffsetFetch, "list_group_offsets", timeout, any).await
+    }
+
+    async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {
+        let group = self.group.clone();
+        let members = |state: &mut State| Some(state.group(&group).members());
+        self.ask(Call::Metadata, "describe_groups", timeout, members).await
     }
 
     async fn log_range(

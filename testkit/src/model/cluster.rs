@@ -223,7 +223,12 @@ impl State {
     /// offsets sent now are refused as of an unknown member. A static member does not leave: it
     /// stops heart-beating (KIP-345).
     fn exceed_poll(&mut self, handle: u64) {
-        self.end_membership(handle);
+        let is_static = self.members.get(&handle).is_some_and(|m| m.instance.is_some());
+        if is_static {
+            self.stop_heart_beats(handle);
+        } else {
+            self.end_membership(handle);
+        }
         let Some(member) = self.members.get_mut(&handle) else { return };
         member.member_id = None;
         let kind = ErrorKind::PollExceeded;

@@ -120,6 +120,10 @@ impl Consumer for ModelConsumer {
         Ok(())
     }
 
+    fn rejoin(&mut self) -> Result<(), KafkaError> {
+        self.member("subscribe", Member::join_once_more)
+    }
+
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         self.member("pause", |member| member.set_paused(partitions, true, "pause"))
     }
@@ -155,9 +159,7 @@ impl Member {
         self.check_fatal()?;
         if matches!(self.stage, Stage::New | Stage::Subscribed) {
             self.stage = Stage::Leaving;
-            // A static member's place stays, and with it the rebalance that it owes: whoever takes
-            // the place owes it too, or what it gave back would be nobody's.
-            self.rejoin &= self.instance.is_some();
+            self.rejoin = false;
             self.revoke_all();
         }
         Ok(())

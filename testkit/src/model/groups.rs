@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign::kafka::TopicPartition;
+use countersign::kafka::{Members, TopicPartition};
 use tokio::time::Instant;
 
 use super::assignor::{self, Subscription};
@@ -33,6 +33,13 @@ pub(super) struct Membership {
     joined: bool,
     /// Set while the member does not heart-beat.
     pub(super) session_deadline: Option<Instant>,
+}
+
+impl Group {
+    pub(super) fn members(&self) -> Members {
+        let assigned = self.memberships.values().flat_map(|m| m.assigned.iter().cloned());
+        Members { is_stable: self.rebalance_deadline.is_none(), assigned: assigned.collect() }
+    }
 }
 
 impl State {
@@ -62,8 +69,6 @@ impl State {
     /// A consumer joins, or joins again under a new member id.
     pub(super) fn join(&mut self, handle: u64) {
         let number = self.next_number();
-        let revoking: Vec<_> =
-            self.members.iter().filter(|(_, member)| member.rejoin).map(|(h, _)| *h).collect();
         let Some(member) = self.members.get_mut(&handle) else { return };
         let member_id: Arc<str> = Arc::from(format!("member-{handle:06}-{number:06}"));
         member.member_id = Some(member_id.clone());
@@ -85,11 +90,11 @@ impl State {
         };
         match former {
             Some(former) if group.rebalance_deadline.is_none() => {
-                // Nothing is moved: the new member takes over in the same generation.
+                // Nothing is moved: the new member takes over in the same generation. A rebalance
+                // that the former one owed is forgotten, and what it gave back is nobody's.
                 let given: Vec<_> = former.assigned.iter().cloned().collect();
                 member.generation = Some(group.generation);
                 member.offer(Offer::Assign(given));
-                member.rejoin |= revoking.contains(&former.handle);
                 let membership =
                     Membership { assigned: former.assigned, joined: true, ..membership };
                 group.memberships.insert(member_id, membership);
@@ -256,14 +261,12 @@ impl State {
         assignor::assign(kind, &topics, &subscriptions)
     }
 
-    /// Leaves the group; a static member's place is kept until its session ends or it is back.
+    /// Leaves the group. One that unsubscribes does, static or not.
     pub(super) fn end_membership(&mut self, handle: u64) {
         let Some(member) = self.members.get(&handle) else { return };
         let (group, member_id) = (member.group.clone(), member.member_id.clone());
-        match member_id {
-            Some(_) if member.instance.is_some() => self.stop_heart_beats(handle),
-            Some(member_id) => self.remove_membership(&group, &member_id),
-            None => {}
+        if let Some(member_id) = member_id {
+            self.remove_membership(&group, &member_id);
         }
     }
 

@@ -179,6 +179,16 @@ impl Member {
         Ok(())
     }
 
+    pub(super) fn join_once_more(&mut self) -> Result<(), KafkaError> {
+        self.check_fatal()?;
+        if !(self.is_told && matches!(self.offers.front(), Some(Offer::Assign(_)))) {
+            let (kind, message) = (ErrorKind::Other, "no assignment waits for its answer");
+            return Err(KafkaError::new("subscribe", kind, Disposition::Fatal, message));
+        }
+        self.rejoin = true;
+        Ok(())
+    }
+
     pub(super) fn answer_unassign(&mut self, given: &[TopicPartition]) -> Result<(), KafkaError> {
         self.check_fatal()?;
         let is_taking = |offer: &Offer| matches!(offer, Offer::Revoke(_) | Offer::Lost(_));

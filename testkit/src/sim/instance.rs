@@ -45,11 +45,20 @@ impl Setting {
     }
 }
 
+/// The effect that is not carried out any more.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Last {
+    /// The one with this number, counted from 1.
+    Nth(u64),
+    /// The first that gives partitions back.
+    Unassign,
+}
+
 /// Where a life is to end.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Doom {
-    /// Before this effect, counted from 1.
-    pub(super) effect: Option<u64>,
+    /// Before which effect.
+    pub(super) effect: Option<Last>,
     /// Within this write or flush of the store, counted from 1.
     pub(super) store_call: Option<u64>,
 }

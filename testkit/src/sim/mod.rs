@@ -35,10 +35,11 @@ use journal::Journal;
 use nemesis::Nemesis;
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 36] = [
+pub const KINDS: [&str; 37] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
+    "crash: while giving back",
     "crash: within a store call",
     "end: crashed",
     "end: left in good order",

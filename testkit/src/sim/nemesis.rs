@@ -11,7 +11,7 @@ use crate::model::{Call, Fault, FaultRate, Faults, ModelKafka};
 
 use super::Failure;
 use super::feed::Feed;
-use super::instance::{Doom, Instance};
+use super::instance::{Doom, Instance, Last};
 use super::journal::Journal;
 use super::world::{World, rng};
 
@@ -78,7 +78,9 @@ impl Nemesis {
                 if !instance.is_alive() {
                     instance.doom = self.doom();
                 }
-                instance.watch(Duration::from_secs(4))?;
+                // A static member that is back at once takes its place without a rebalance.
+                let away_longest = if self.rng.random_bool(0.5) { 100 } else { 4_000 };
+                instance.watch(Duration::from_millis(away_longest))?;
             }
             sleep(STEP).await;
         }
@@ -103,8 +105,13 @@ impl Nemesis {
     }
 
     fn doom(&mut self) -> Doom {
+        let effect = match self.rng.random_range(0..10) {
+            0..5 => Some(Last::Nth(self.rng.random_range(1..=300))),
+            5 => Some(Last::Unassign),
+            _ => None,
+        };
         Doom {
-            effect: self.rng.random_bool(0.5).then(|| self.rng.random_range(1..=300)),
+            effect,
             store_call: self.rng.random_bool(0.2).then(|| self.rng.random_range(1..=60)),
         }
     }

@@ -10,6 +10,7 @@ use countersign::statemachine::worker::{Effect, Notice, Renewal};
 
 use crate::model::ModelProcess;
 
+use super::instance::Last;
 use super::journal::Journal;
 
 /// Notes every effect, and ends the process before the chosen one.
@@ -17,7 +18,7 @@ pub(super) fn probe(
     name: &str,
     journal: &Journal,
     process: &ModelProcess,
-    doomed: Option<u64>,
+    doomed: Option<Last>,
     assigned: &Arc<Mutex<BTreeSet<PartitionId>>>,
 ) -> Probe {
     let (name, journal, process) = (name.to_owned(), journal.clone(), process.clone());
@@ -25,9 +26,17 @@ pub(super) fn probe(
     let effects = AtomicU64::new(0);
     Arc::new(move |worker, effect| {
         let number = effects.fetch_add(1, Ordering::Relaxed) + 1;
-        if doomed.is_some_and(|doomed| number >= doomed) {
+        let is_last = match doomed {
+            Some(Last::Nth(last)) => number >= last,
+            Some(Last::Unassign) => matches!(effect, Effect::Unassign(_)),
+            None => false,
+        };
+        if is_last || process.is_crashed() {
             if !process.is_crashed() {
-                journal.count("crash: before an effect");
+                let gives_back = matches!(effect, Effect::Unassign(_));
+                let kind =
+                    if gives_back { "crash: while giving back" } else { "crash: before an effect" };
+                journal.count(kind);
                 journal.say(&name, format_args!("{worker} crash before {effect:?}"));
                 process.crash();
             }

@@ -38,8 +38,8 @@ pub(in super::super) enum EventKind {
     Stats,
     /// A SASL token is asked for.
     TokenRefresh,
-    /// The answer to a question about topics.
-    Topics,
+    /// The answer to a question of the admin API.
+    Answer,
     /// One that was not asked for.
     Other,
 }
@@ -69,7 +69,9 @@ impl Event {
             rd::RD_KAFKA_EVENT_LOG => EventKind::Log,
             rd::RD_KAFKA_EVENT_STATS => EventKind::Stats,
             rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => EventKind::TokenRefresh,
-            rd::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT => EventKind::Topics,
+            rd::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT
+            | rd::RD_KAFKA_EVENT_DESCRIBECONSUMERGROUPS_RESULT
+            | rd::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT => EventKind::Answer,
             _ => EventKind::Other,
         }
     }
@@ -198,7 +200,7 @@ pub(super) unsafe fn elements(
 
 /// # Safety
 /// `element` is an element of a list of librdkafka's.
-unsafe fn partition_of(element: &rd::rd_kafka_topic_partition_t) -> TopicPartition {
+pub(super) unsafe fn partition_of(element: &rd::rd_kafka_topic_partition_t) -> TopicPartition {
     // SAFETY: an element has a topic, which ends with a zero.
     let topic = unsafe { text(element.topic) };
     TopicPartition::new(topic, u32::try_from(element.partition).unwrap_or(u32::MAX))

@@ -14,7 +14,9 @@ mod event;
 mod group;
 mod produce;
 
-pub(super) use admin::{Description, cluster_id, committed, describe_topics};
+pub(super) use admin::{
+    Description, Members, any_committed, cluster_id, committed, describe_topics, members,
+};
 pub(super) use event::{Event, EventKind, Message, Rebalance};
 pub(super) use group::{
     GroupMetadata, assign, assignment_lost, incremental_assign, incremental_unassign, pause,
