@@ -117,6 +117,14 @@ impl Builder {
         self
     }
 
+    /// How long a handler may take with one message, or with one batch (as long as it wants). One
+    /// that takes longer is cancelled where it waits, and its message has failed.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.config.deadline = Some(deadline);
+        self
+    }
+
     /// Whether outputs carry the provenance header (they do).
     #[must_use]
     pub fn provenance(mut self, on: bool) -> Self {

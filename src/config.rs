@@ -47,6 +47,9 @@ pub struct Config {
     pub retry: Backoff,
     /// How often a message may fail before the processor stops; `None`: without limit.
     pub attempts: Option<u32>,
+    /// How long a handler may take with one message, or with one batch; `None`: as long as it
+    /// wants. One that takes longer is cancelled where it waits, and its message has failed.
+    pub deadline: Option<Duration>,
     /// How long a shutdown waits for work under way.
     pub drain: Duration,
     /// How long the first contact with Kafka is tried.
@@ -75,6 +78,7 @@ impl Config {
             expired: Expired::Fail,
             retry: Backoff::default(),
             attempts: None,
+            deadline: None,
             drain: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(60),
         }

@@ -183,6 +183,7 @@ impl Processor {
             transactional_ids: config.transactional_ids(worker),
             retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
             provenance: config.provenance,
+            deadline: config.deadline,
             budget_bytes: config.memory_bytes,
             work: Arc::clone(&self.work),
             topics: Arc::clone(&topics),

@@ -23,6 +23,16 @@ fn the_example_is_the_one_that_is_compiled() {
 }
 
 #[test]
+fn the_handlers_in_other_languages_are_those_that_are_run() {
+    let (readme, exec) = (read("README.md"), read("docs/exec.md"));
+    let python = read("examples/handlers/invoices.py");
+    assert_eq!(block(&readme, "python"), python);
+    assert_eq!(block(&exec, "python"), python);
+    let shell = read("examples/handlers/upper.sh");
+    assert!(exec.contains(&format!("```sh\n{shell}```")), "docs/exec.md shows upper.sh");
+}
+
+#[test]
 fn the_diagram_is_the_one_that_is_made_from_the_transitions() {
     let (readme, states) = (read("README.md"), read("docs/states.md"));
     assert_eq!(block(&readme, "mermaid"), block(&states, "mermaid"));
@@ -46,9 +56,15 @@ fn the_exit_codes_are_those_of_the_command_line() {
 fn links_between_documents_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut links = 0;
-    for path in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md"]
-        .into_iter()
-        .chain(["docs/architecture.md", "docs/format.md", "docs/glossary.md", "docs/states.md"])
+    for path in
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/README.md"].into_iter().chain([
+            "docs/architecture.md",
+            "docs/cli.md",
+            "docs/exec.md",
+            "docs/format.md",
+            "docs/glossary.md",
+            "docs/states.md",
+        ])
     {
         let text = read(path);
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));

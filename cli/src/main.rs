@@ -1,6 +1,7 @@
 //! The `countersign` command: runs a processor and shows what its store knows.
 
 mod commands;
+mod exec;
 mod failure;
 mod logging;
 mod progress;

@@ -1,12 +1,14 @@
 //! The settings of `countersign run`: flags, a file with the same names, and what becomes of them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use countersign::Config;
 use countersign::kafka::librdkafka::{ClusterConfig, SettingError};
 use serde::Deserialize;
 
+use crate::exec::Command;
 use crate::failure::Failure;
 use crate::logging::LogFormat;
 use crate::values::{
@@ -20,6 +22,19 @@ use crate::values::{
 pub(crate) enum HandlerName {
     /// Same key, value, headers and timestamp; same partition if the topics have as many
     Copy,
+    /// Whatever the command of `--exec` answers
+    Exec,
+}
+
+/// How long a child may take that nobody set a deadline for: one that hangs must not hold its
+/// partition for ever.
+const EXEC_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A handler with what it needs.
+#[derive(Debug)]
+pub(crate) enum Handling<'a> {
+    Copy { output: &'a str },
+    Exec { command: Command, processes: u32, output: &'a str },
 }
 
 /// All of them can stand in the file too; none is needed until both were read.
@@ -36,15 +51,22 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TOPIC[,..]", value_delimiter = ',')]
     #[serde(deserialize_with = "names")]
     input: Option<Vec<String>>,
-    /// The topic to write to
-    #[arg(long, value_name = "TOPIC")]
-    output: Option<String>,
+    /// The topic to write to; more than one for a handler that names them, the first by default
+    #[arg(long, value_name = "TOPIC[,..]", value_delimiter = ',')]
+    #[serde(deserialize_with = "names")]
+    output: Option<Vec<String>>,
     /// The directory of the store, of this instance alone; made if it is missing
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// What is done with each message [default: copy]
     #[arg(long, value_enum, value_name = "NAME")]
     handler: Option<HandlerName>,
+    /// The command of the handler exec: it reads messages as lines of JSON and answers each
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
+    /// How many of them run [default: 1]
+    #[arg(long, value_name = "N")]
+    exec_processes: Option<u32>,
     /// End with code 0 once the group has committed all that was there at the start
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", hide_possible_values = true)]
@@ -128,6 +150,10 @@ pub(crate) struct Settings {
     /// How often a message may fail before the processor stops [default: without limit]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     max_attempts: Option<u32>,
+    /// How long a handler may take with a message, which then has failed [default: without limit;
+    /// 30s for the handler exec]
+    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    deadline: Option<Interval>,
     /// How much input one worker holds in memory [default: 48MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     memory: Option<Memory>,
@@ -170,6 +196,8 @@ impl Settings {
             output: self.output.or(file.output),
             store: self.store.or(file.store),
             handler: self.handler.or(file.handler),
+            exec: self.exec.or(file.exec),
+            exec_processes: self.exec_processes.or(file.exec_processes),
             until_caught_up: self.until_caught_up.or(file.until_caught_up),
             config: self.config,
             // Later ones replace earlier ones.
@@ -195,6 +223,7 @@ impl Settings {
             connect_timeout: self.connect_timeout.or(file.connect_timeout),
             drain: self.drain.or(file.drain),
             max_attempts: self.max_attempts.or(file.max_attempts),
+            deadline: self.deadline.or(file.deadline),
             memory: self.memory.or(file.memory),
             history: self.history.or(file.history),
             on_damaged_store: self.on_damaged_store.or(file.on_damaged_store),
@@ -205,16 +234,35 @@ impl Settings {
         self.log_format.unwrap_or(LogFormat::Text)
     }
 
-    pub(crate) fn handler(&self) -> HandlerName {
-        self.handler.unwrap_or(HandlerName::Copy)
+    /// What is done with each message.
+    pub(crate) fn handler(&self) -> Result<Handling<'_>, Failure> {
+        let output = self.output.as_deref().unwrap_or_default();
+        match (self.handler.unwrap_or(HandlerName::Copy), output, &self.exec) {
+            (HandlerName::Copy, _, Some(_)) => {
+                Err(Failure::usage("--exec: it is for --handler exec; add that"))
+            }
+            (HandlerName::Exec, _, None) => {
+                Err(Failure::usage("--handler exec: give the command as --exec COMMAND"))
+            }
+            (HandlerName::Copy, [output], None) => Ok(Handling::Copy { output }),
+            (HandlerName::Exec, [output, ..], Some(line)) => Ok(Handling::Exec {
+                command: Command::parse(line)?,
+                processes: self.exec_processes.unwrap_or(1),
+                output,
+            }),
+            (HandlerName::Copy, _, None) => {
+                Err(Failure::usage("--output: the handler copy writes to one topic"))
+            }
+            (HandlerName::Exec, [], Some(_)) => Err(self.missing()),
+        }
     }
 
     pub(crate) fn until_caught_up(&self) -> bool {
         self.until_caught_up.unwrap_or(false)
     }
 
-    /// What the library is told, and the output topic.
-    pub(crate) fn processor(&self) -> Result<(Config, &str), Failure> {
+    /// What the library is told.
+    pub(crate) fn processor(&self) -> Result<Config, Failure> {
         let Self { brokers, group, input, output, store, .. } = self;
         let (Some(brokers), Some(group), Some(input), Some(output), Some(store)) =
             (brokers, group, input, output, store)
@@ -223,7 +271,7 @@ impl Settings {
         };
         let cluster = self.cluster(ClusterConfig::new(brokers, group, input));
         let mut config = Config::new(cluster, store);
-        config.outputs = vec![output.clone()];
+        config.outputs.clone_from(output);
         set(&mut config.instance, self.instance.clone());
         config.transactional_id_prefix.clone_from(&self.transactional_id_prefix);
         config.attempts = self.max_attempts;
@@ -236,10 +284,14 @@ impl Settings {
         set(&mut config.provenance, self.no_provenance.map(|no| !no));
         set(&mut config.connect_timeout, self.connect_timeout.map(|it| it.0));
         set(&mut config.drain, self.drain.map(|it| it.0));
+        config.deadline = self.deadline.map(|it| it.0);
+        if self.handler == Some(HandlerName::Exec) {
+            config.deadline.get_or_insert(EXEC_DEADLINE);
+        }
         set(&mut config.memory_bytes, self.memory.map(|it| it.0));
         set(&mut config.history, self.history.map(|it| it.0));
         set(&mut config.damage, self.on_damaged_store.map(Into::into));
-        Ok((config, output))
+        Ok(config)
     }
 
     fn missing(&self) -> Failure {

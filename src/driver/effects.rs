@@ -109,6 +109,7 @@ impl Driver {
             topics: Arc::clone(&self.topics),
             inbox: self.inbox.clone(),
             interrupted: Arc::clone(&interrupted),
+            deadline: self.deadline,
             results: Results::default(),
         };
         let work = Arc::clone(&self.work);

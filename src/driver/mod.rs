@@ -63,6 +63,8 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) transactional_ids: Vec<String>,
     pub(crate) retry_backoff: Duration,
     pub(crate) provenance: bool,
+    /// How long one call of the handler may take.
+    pub(crate) deadline: Option<Duration>,
     /// How much input may be in memory.
     pub(crate) budget_bytes: usize,
     pub(crate) work: Arc<dyn Work>,
@@ -111,6 +113,7 @@ pub(crate) struct Driver {
     shelves: BTreeMap<PartitionId, Shelf>,
     known: BTreeMap<PartitionId, Identified>,
     budget: Budget,
+    deadline: Option<Duration>,
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
     author: Author,
@@ -180,6 +183,7 @@ impl Driver {
             shelves: BTreeMap::new(),
             known: BTreeMap::new(),
             budget,
+            deadline: parts.deadline,
             work: parts.work,
             topics: parts.topics,
             clerk: parts.clerk,

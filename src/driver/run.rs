@@ -3,9 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use countersign_statemachine::worker::{Failure, FailureClass};
 use countersign_statemachine::{PartitionId, Reason, Span};
+use tokio::time::timeout;
 
 use crate::handler::{Message, Outputs, Source, Topics, failure_of_panic};
 use crate::kafka::{Batch, Output};
@@ -68,6 +70,8 @@ pub(crate) struct Progress {
     pub(super) topics: Arc<Topics>,
     pub(super) inbox: Inbox,
     pub(super) interrupted: Arc<AtomicBool>,
+    /// How long one call of the handler may take.
+    pub(super) deadline: Option<Duration>,
     pub(super) results: Results,
 }
 
@@ -106,6 +110,19 @@ impl Progress {
             }),
             Err(panic) => Err(failure_of_panic(panic.as_ref())),
         }
+    }
+
+    /// Waits for a call of the handler, as long as it may take.
+    ///
+    /// # Errors
+    /// It missed its deadline and is cancelled.
+    pub(crate) async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
+        let Some(deadline) = self.deadline else { return Ok(call.await) };
+        timeout(deadline, call).await.map_err(|_| Failure {
+            reason: Reason::Deadline,
+            class: FailureClass::Retryable,
+            message: format!("the handler missed its deadline of {deadline:?}"),
+        })
     }
 
     /// Reports what was done since the last report.
@@ -149,6 +166,7 @@ mod tests {
             topics: Arc::new(Topics::new(&[topic])),
             inbox,
             interrupted: Arc::new(AtomicBool::new(false)),
+            deadline: Some(Duration::from_secs(5)),
             results: Results::default(),
         }
     }
@@ -250,11 +268,50 @@ mod tests {
             2,
         );
         let (values, failed) = report(work, input(&[b"", b"", b"", b"", b""])).await;
-        assert_eq!(values, [b"2".to_vec(), b"2".to_vec(), b"2".to_vec()]);
+        // The first had failed before, and comes alone.
+        assert_eq!(values, [b"1".to_vec(), b"2".to_vec(), b"2".to_vec()]);
         assert_eq!(
             failed.map(|(offset, failure)| (offset, failure.class)),
             Some((8, FailureClass::Permanent))
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missed_deadline_is_a_retryable_failure_and_cancels_the_handler() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let work = work_of(handler::each(move |m: Message| {
+            let ended = Arc::clone(&ended);
+            async move {
+                if m.offset() == 6 {
+                    tokio::time::sleep(Duration::from_secs(6)).await;
+                    ended.store(true, Ordering::Relaxed);
+                }
+                Ok(echo(&m.offset()))
+            }
+        }));
+        let (values, failed) = report(work, input(&[b"", b"", b""])).await;
+        assert_eq!(values, [b"5".to_vec()]);
+        let (offset, failure) = failed.expect("it is too slow");
+        assert_eq!((offset, failure.reason), (6, Reason::Deadline));
+        assert_eq!(failure.class, FailureClass::Retryable);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!seen.load(Ordering::Relaxed), "it was cancelled");
+    }
+
+    /// The first message is blamed once, and then tried alone: it is not the one that panics.
+    #[tokio::test]
+    async fn a_batch_without_a_culprit_blames_its_first_message_and_tries_that_alone() {
+        let work = batch_work_of(
+            handler::batch(|messages: Vec<Message>| async move {
+                assert!(messages.iter().all(|m| m.offset() != 7), "not that one");
+                Ok(messages.iter().map(|m| echo(&m.offset())).collect())
+            }),
+            2,
+        );
+        let (values, failed) = report(work, input(&[b"", b"", b"", b""])).await;
+        assert_eq!(values, [b"5".to_vec()], "alone, since it had failed before");
+        assert_eq!(failed.map(|(offset, _)| offset), Some(6), "blamed for its neighbour");
     }
 
     /// A function of the user's that panics while an output is addressed is the message's failure,

@@ -169,7 +169,7 @@ impl<H: Handler> Work for EachWork<H> {
                     result
                 } else {
                     progress.report();
-                    call.await
+                    progress.within(call).await.unwrap_or_else(Err)
                 };
                 match result {
                     Ok(outputs) => {
@@ -199,13 +199,19 @@ impl<H: BatchHandler> Work for BatchWork<H> {
                 if progress.is_interrupted() {
                     return progress.yielded();
                 }
-                let batch: Vec<Message> = messages.by_ref().take(self.size).collect();
+                // A batch that panics or is too slow does not tell by which message: the first one
+                // is tried again alone, so that the blame goes on to the next until it is right.
+                let has_failed = messages.peek().is_some_and(|message| message.attempt() > 1);
+                let size = if has_failed { 1 } else { self.size };
+                let batch: Vec<Message> = messages.by_ref().take(size).collect();
                 let offsets: Vec<u64> = batch.iter().map(Message::offset).collect();
                 let call = async { self.handler.handle(batch).await };
-                let (done, failed) = match AssertUnwindSafe(call).catch_unwind().await {
-                    Ok(Ok(done)) => (done, None),
-                    Ok(Err(BatchError { done, error })) => (done, Some(failure_of(&error))),
-                    Err(panic) => (Vec::new(), Some(failure_of_panic(panic.as_ref()))),
+                let call = progress.within(AssertUnwindSafe(call).catch_unwind());
+                let (done, failed) = match call.await {
+                    Ok(Ok(Ok(done))) => (done, None),
+                    Ok(Ok(Err(BatchError { done, error }))) => (done, Some(failure_of(&error))),
+                    Ok(Err(panic)) => (Vec::new(), Some(failure_of_panic(panic.as_ref()))),
+                    Err(failure) => (Vec::new(), Some(failure)),
                 };
                 let mut rest = offsets.iter();
                 for (outputs, &offset) in done.into_iter().zip(rest.by_ref()) {

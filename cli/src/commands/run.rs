@@ -7,10 +7,11 @@ use countersign::handler::{self, Handler};
 use countersign::{Outputs, Partitioning, Processor, RunError, To};
 use tokio::runtime;
 
+use crate::exec::Exec;
 use crate::failure::{self, Failure};
 use crate::logging;
 use crate::progress::{self, Progress};
-use crate::settings::{HandlerName, Settings};
+use crate::settings::{Handling, Settings};
 
 /// Run a processor until Ctrl-C or SIGTERM
 ///
@@ -28,9 +29,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let settings = args.settings.with_file()?;
     let bar = progress::bar(settings.log_format());
     logging::start(settings.log_format(), &bar)?;
-    let processor = processor(&settings)?;
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::internal)?;
+    // Children are started on the runtime.
+    let entered = runtime.enter();
+    let processor = processor(&settings)?;
+    drop(entered);
     let result = runtime.block_on(async {
         let progress = Progress::start(&processor, bar, settings.until_caught_up())?;
         let result = work(processor, settings.until_caught_up()).await;
@@ -46,10 +50,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn processor(settings: &Settings) -> Result<Processor, Failure> {
-    let (config, output) = settings.processor()?;
-    let builder = Processor::builder().config(config);
-    let builder = match settings.handler() {
-        HandlerName::Copy => builder.handler(copy(output)),
+    let builder = Processor::builder().config(settings.processor()?);
+    let builder = match settings.handler()? {
+        Handling::Copy { output } => builder.handler(copy(output)),
+        Handling::Exec { command, processes, output } => {
+            builder.handler(Exec::start(command, processes, output)?)
+        }
     };
     builder.build().map_err(|error| settings.refused(&error))
 }

@@ -150,7 +150,7 @@ impl Copying {
         until("a transaction with outputs is open", PATIENCE, open);
     }
 
-    fn read(&self, topic: &str) -> Vec<OwnedRecord> {
+    pub(crate) fn read(&self, topic: &str) -> Vec<OwnedRecord> {
         read_all(self.kafka.bootstrap(), topic, Isolation::Committed, PATIENCE).unwrap()
     }
 
