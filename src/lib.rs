@@ -8,6 +8,7 @@ mod builder;
 mod caught_up;
 pub mod commit_metadata;
 mod config;
+pub mod dead_letter;
 mod driver;
 mod error;
 pub mod handler;

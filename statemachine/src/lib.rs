@@ -3,11 +3,12 @@
 //! - [`transition`] says what may happen to a message; [`Runs`] keeps it for a whole partition.
 //! - [`CommitMetadata`] is what moves with a partition to its next owner.
 //! - [`worker::Worker`] joins them: the partitions of one group member and its transactions.
-//! - [`Backoff`] says how long to wait.
+//! - [`Backoff`] says how long to wait, and [`Breaker`] when to stop trying.
 
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod breaker;
 mod disposition;
 mod entry;
 mod metadata;
@@ -19,6 +20,7 @@ mod transition;
 pub mod worker;
 
 pub use backoff::Backoff;
+pub use breaker::{Breaker, BreakerSettings, Leave, Switch};
 pub use disposition::Disposition;
 pub use entry::{End, Entry, Moved, Note, Part, PartitionId, TransactionRecord};
 pub use metadata::{Author, CommitMetadata, MetadataError, Trial};

@@ -1,0 +1,256 @@
+//! What a dead letter says: where the message is from, and why it is here.
+//!
+//! A dead letter is the message as it was (key, value, headers, timestamp) with headers added. Those
+//! that a Kafka broker writes for share groups have the names and words of KIP-1317, so that the
+//! same tools read both; the others are ours, by the same prefix. All values are text.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use countersign_statemachine::Reason;
+
+use crate::kafka::{Header, Output, Record, TopicPartition};
+
+/// What the names of the headers begin with.
+pub const PREFIX: &str = "_dlq.errors.";
+
+/// An error's text is cut to so many bytes: the letter must not become larger than its topic takes.
+const ERROR_BYTES: usize = 1_024;
+
+/// Why a message became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LetterDisposition {
+    /// It failed as often as it may.
+    MaxDeliveryAttemptsReached,
+    /// The handler said that trying again cannot help, or it cannot be decoded.
+    ClientRejected,
+    /// It ended the process again and again.
+    PoisonPill,
+    /// An operator said so.
+    Operator,
+}
+
+impl LetterDisposition {
+    const ALL: [Self; 4] =
+        [Self::MaxDeliveryAttemptsReached, Self::ClientRejected, Self::PoisonPill, Self::Operator];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::MaxDeliveryAttemptsReached => "MAX_DELIVERY_ATTEMPTS_REACHED",
+            Self::ClientRejected => "CLIENT_REJECTED",
+            Self::PoisonPill => "POISON_PILL",
+            Self::Operator => "OPERATOR",
+        }
+    }
+}
+
+impl fmt::Display for LetterDisposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for LetterDisposition {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let known = Self::ALL.into_iter().find(|known| known.word() == word);
+        known.ok_or_else(|| format!("{word:?} is no disposition of a dead letter"))
+    }
+}
+
+/// Where a dead letter is from, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why it is one.
+    pub disposition: LetterDisposition,
+    /// The partition it was read from.
+    pub partition: TopicPartition,
+    /// Its offset there.
+    pub offset: u64,
+    /// Its timestamp there, in milliseconds since the epoch.
+    pub timestamp: Option<i64>,
+    /// The consumer group that could not handle it.
+    pub group: String,
+    /// The instance, with its worker, that gave it up.
+    pub instance: String,
+    /// How often it failed.
+    pub attempts: u32,
+    /// When it failed first, as far as that instance knows: milliseconds since the epoch.
+    pub first_failed: i64,
+    /// When it failed last: milliseconds since the epoch.
+    pub last_failed: i64,
+    /// How it failed: an error, a panic, a missed deadline.
+    pub reason: Reason,
+    /// What was said then, cut to 1 KiB.
+    pub error: String,
+}
+
+/// The headers, in the order in which they are written.
+mod name {
+    pub(super) const DISPOSITION: &str = "_dlq.errors.disposition";
+    pub(super) const TOPIC: &str = "_dlq.errors.original.topic";
+    pub(super) const PARTITION: &str = "_dlq.errors.original.partition";
+    pub(super) const OFFSET: &str = "_dlq.errors.original.offset";
+    pub(super) const TIMESTAMP: &str = "_dlq.errors.original.timestamp";
+    pub(super) const GROUP: &str = "_dlq.errors.group";
+    pub(super) const INSTANCE: &str = "_dlq.errors.instance";
+    pub(super) const ATTEMPTS: &str = "_dlq.errors.attempts";
+    pub(super) const FIRST: &str = "_dlq.errors.first.timestamp";
+    pub(super) const LAST: &str = "_dlq.errors.last.timestamp";
+    pub(super) const CLASS: &str = "_dlq.errors.class";
+    pub(super) const MESSAGE: &str = "_dlq.errors.message";
+}
+
+impl DeadLetter {
+    /// The headers that it adds.
+    pub fn headers(&self) -> Vec<Header> {
+        let text = |name: &'static str, value: String| Header {
+            name: name.into(),
+            value: Some(Bytes::from(value)),
+        };
+        let mut headers = vec![
+            text(name::DISPOSITION, self.disposition.to_string()),
+            text(name::TOPIC, self.partition.topic.to_string()),
+            text(name::PARTITION, self.partition.partition.to_string()),
+            text(name::OFFSET, self.offset.to_string()),
+        ];
+        headers.extend(self.timestamp.map(|time| text(name::TIMESTAMP, time.to_string())));
+        headers.extend([
+            text(name::GROUP, self.group.clone()),
+            text(name::INSTANCE, self.instance.clone()),
+            text(name::ATTEMPTS, self.attempts.to_string()),
+            text(name::FIRST, self.first_failed.to_string()),
+            text(name::LAST, self.last_failed.to_string()),
+            text(name::CLASS, self.reason.to_string()),
+            text(name::MESSAGE, cut(&self.error).to_owned()),
+        ]);
+        headers
+    }
+
+    /// The letter itself: the message unchanged, for partition `partition` of `topic`. What an
+    /// earlier dead letter said in headers of these names is replaced.
+    pub fn output(&self, record: &Record, topic: &str, partition: u32) -> Output {
+        let mut headers: Vec<Header> =
+            record.headers().filter(|header| !header.name.starts_with(PREFIX)).collect();
+        headers.extend(self.headers());
+        Output {
+            topic: topic.into(),
+            partition,
+            key: record.key_bytes(),
+            value: record.value_bytes(),
+            headers,
+            timestamp: record.timestamp(),
+        }
+    }
+
+    /// Reads what headers say; `None` if they are not those of a dead letter of ours.
+    pub fn read<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Option<Self> {
+        let mut fields = std::collections::BTreeMap::new();
+        for (name, value) in headers {
+            fields.insert(name, String::from_utf8_lossy(value).into_owned());
+        }
+        let number = |name| fields.get(name).and_then(|text: &String| text.parse::<i64>().ok());
+        let unsigned = |name| number(name).and_then(|number| u64::try_from(number).ok());
+        let class = fields.get(name::CLASS)?;
+        Some(Self {
+            disposition: fields.get(name::DISPOSITION)?.parse().ok()?,
+            partition: TopicPartition::new(
+                fields.get(name::TOPIC)?.as_str(),
+                u32::try_from(unsigned(name::PARTITION)?).ok()?,
+            ),
+            offset: unsigned(name::OFFSET)?,
+            timestamp: number(name::TIMESTAMP),
+            group: fields.get(name::GROUP)?.clone(),
+            instance: fields.get(name::INSTANCE)?.clone(),
+            attempts: u32::try_from(unsigned(name::ATTEMPTS)?).ok()?,
+            first_failed: number(name::FIRST)?,
+            last_failed: number(name::LAST)?,
+            reason: Reason::ALL.into_iter().find(|reason| reason.to_string() == *class)?,
+            error: fields.get(name::MESSAGE)?.clone(),
+        })
+    }
+}
+
+/// The beginning of a text that is not too long, whole characters only.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(ERROR_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::BatchBuilder;
+
+    fn letter() -> DeadLetter {
+        DeadLetter {
+            disposition: LetterDisposition::MaxDeliveryAttemptsReached,
+            partition: TopicPartition::new("orders", 3),
+            offset: 12_345,
+            timestamp: Some(7),
+            group: "payments".to_owned(),
+            instance: "a-0".to_owned(),
+            attempts: 5,
+            first_failed: 1_000,
+            last_failed: 2_000,
+            reason: Reason::Deadline,
+            error: "too slow".to_owned(),
+        }
+    }
+
+    fn read(headers: &[Header]) -> Option<DeadLetter> {
+        let fields = headers.iter().map(|h| (&*h.name, h.value.as_deref().unwrap_or_default()));
+        DeadLetter::read(fields)
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for timestamp in [None, Some(-1), Some(1_794_000_000_000)] {
+            let letter = DeadLetter { timestamp, ..letter() };
+            assert_eq!(read(&letter.headers()), Some(letter));
+        }
+        for disposition in LetterDisposition::ALL {
+            assert_eq!(disposition.to_string().parse(), Ok(disposition));
+        }
+    }
+
+    #[test]
+    fn the_message_is_unchanged_and_an_earlier_letter_is_replaced() {
+        let mut builder = BatchBuilder::new(TopicPartition::new("orders", 3));
+        let headers: [(&[u8], Option<&[u8]>); 3] =
+            [(b"trace", Some(b"t")), (b"_dlq.errors.disposition", Some(b"OLD")), (b"trace", None)];
+        builder.push(12_345, Some(7), Some(b"k"), Some(b"\xff"), headers);
+        let batch = builder.build();
+        let record = batch.record(0).expect("one was added");
+        let output = letter().output(&record, "dead", 1);
+        assert_eq!(
+            (output.key.as_deref(), output.value.as_deref()),
+            (Some(&b"k"[..]), Some(&b"\xff"[..]))
+        );
+        assert_eq!(output.timestamp, Some(7));
+        let names: Vec<&str> = output.headers.iter().map(|header| &*header.name).collect();
+        assert_eq!(names[..3], ["trace", "trace", "_dlq.errors.disposition"]);
+        assert_eq!(read(&output.headers), Some(letter()));
+    }
+
+    #[test]
+    fn long_errors_are_cut_between_characters() {
+        let long = "\u{e4}".repeat(2_000);
+        let letter = DeadLetter { error: format!("x{long}"), ..letter() };
+        let read = read(&letter.headers()).expect("a dead letter");
+        assert_eq!(read.error.len(), 1_023);
+    }
+
+    #[test]
+    fn other_records_are_no_dead_letters() {
+        assert_eq!(read(&[]), None);
+        let mut headers = letter().headers();
+        headers.remove(0);
+        assert_eq!(read(&headers), None);
+    }
+}
