@@ -1,5 +1,6 @@
 //! Building a processor step by step.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +123,14 @@ impl Builder {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.config.deadline = Some(deadline);
+        self
+    }
+
+    /// How many messages are handled per second, over all workers (without limit);
+    /// [`Handle::set_rate`](crate::Handle::set_rate) changes it while it runs.
+    #[must_use]
+    pub fn rate(mut self, per_second: NonZeroU32) -> Self {
+        self.config.rate = Some(per_second);
         self
     }
 

@@ -1,5 +1,6 @@
 //! The settings of a processor.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub struct Config {
     /// How long a handler may take with one message, or with one batch; `None`: as long as it
     /// wants. One that takes longer is cancelled where it waits, and its message has failed.
     pub deadline: Option<Duration>,
+    /// How many messages are handled per second, over all workers; `None`: without limit.
+    pub rate: Option<NonZeroU32>,
     /// How long a shutdown waits for work under way.
     pub drain: Duration,
     /// How long the first contact with Kafka is tried.
@@ -79,6 +82,7 @@ impl Config {
             retry: Backoff::default(),
             attempts: None,
             deadline: None,
+            rate: None,
             drain: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(60),
         }

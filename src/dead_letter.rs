@@ -1,8 +1,8 @@
 //! What a dead letter says: where the message is from, and why it is here.
 //!
-//! A dead letter is the message as it was (key, value, headers, timestamp) with headers added. Those
-//! that a Kafka broker writes for share groups have the names and words of KIP-1317, so that the
-//! same tools read both; the others are ours, by the same prefix. All values are text.
+//! A dead letter is the message as it was (key, value, headers, timestamp) with headers added. The
+//! first ones have the names and words that KIP-1317 gives those of share groups, so that the same
+//! tools read both; the others are ours, by the same prefix. All values are text.
 
 use std::fmt;
 use std::str::FromStr;

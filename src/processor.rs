@@ -1,6 +1,7 @@
 //! A processor, from its start to its end.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
-use crate::driver::{Clerk, Driver, Host, Parts, Probe, Scout, Stop, existing, settle_unowned};
+use crate::driver::{
+    Clerk, Driver, Host, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
+};
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
@@ -46,6 +49,7 @@ pub struct Processor {
     stop: Arc<watch::Sender<Stop>>,
     cells: Vec<StatusCell>,
     watch: Watch,
+    rate: Rate,
 }
 
 impl std::fmt::Debug for Processor {
@@ -59,6 +63,7 @@ impl std::fmt::Debug for Processor {
 pub struct Handle {
     stop: Arc<watch::Sender<Stop>>,
     watch: Watch,
+    rate: Rate,
 }
 
 impl Handle {
@@ -70,6 +75,12 @@ impl Handle {
     /// Ends at once; the next start takes up what was under way.
     pub fn abort(&self) {
         self.stop_with(Stop::Abort);
+    }
+
+    /// From now on at most so many messages per second are handled, over all workers; `None`:
+    /// without limit.
+    pub fn set_rate(&self, per_second: Option<NonZeroU32>) {
+        self.rate.set(per_second);
     }
 
     /// The status.
@@ -96,13 +107,15 @@ impl Processor {
         config.cluster.instance.get_or_insert_with(|| config.instance.clone());
         config.check()?;
         let (stop, _) = watch::channel(Stop::No);
+        let rate = Rate::default();
+        rate.set(config.rate);
         let (cells, watch) = StatusCell::new(config.workers as usize);
-        Ok(Self { config, work, stop: Arc::new(stop), cells, watch: Watch(watch) })
+        Ok(Self { config, work, stop: Arc::new(stop), cells, watch: Watch(watch), rate })
     }
 
     /// A handle that works while the processor runs.
     pub fn handle(&self) -> Handle {
-        Handle { stop: Arc::clone(&self.stop), watch: self.watch.clone() }
+        Handle { stop: Arc::clone(&self.stop), watch: self.watch.clone(), rate: self.rate.clone() }
     }
 
     /// Runs until it is told to stop by its [`Handle`], or cannot go on.
@@ -184,6 +197,7 @@ impl Processor {
             retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
             provenance: config.provenance,
             deadline: config.deadline,
+            rate: self.rate.clone(),
             budget_bytes: config.memory_bytes,
             work: Arc::clone(&self.work),
             topics: Arc::clone(&topics),

@@ -52,6 +52,11 @@ impl Failure {
         Self { exit, message: lines.join(" ") }
     }
 
+    /// A question to Kafka failed.
+    pub(crate) fn kafka(error: KafkaError) -> Self {
+        Self::from(RunError::from(error))
+    }
+
     pub(crate) fn internal(message: impl Display) -> Self {
         Self::new(Exit::Internal, message)
     }

@@ -3,6 +3,7 @@
 mod commands;
 mod exec;
 mod failure;
+mod letters;
 mod logging;
 mod progress;
 mod settings;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use commands::{run, state, why};
+use commands::{dead_letters, run, state, why};
 use failure::Failure;
 
 /// Exactly-once read-process-write on Apache Kafka, with a durable record of every message.
@@ -26,6 +27,7 @@ enum Cli {
     Run(Box<run::Args>),
     State(state::Args),
     Why(why::Args),
+    DeadLetters(dead_letters::Args),
 }
 
 fn main() -> ExitCode {
@@ -43,5 +45,6 @@ fn try_main(cli: Cli) -> Result<(), Failure> {
         Cli::Run(args) => run::run(*args),
         Cli::State(args) => state::run(&args),
         Cli::Why(args) => why::run(&args),
+        Cli::DeadLetters(args) => dead_letters::run(&args),
     }
 }

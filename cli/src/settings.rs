@@ -1,5 +1,6 @@
 //! The settings of `countersign run`: flags, a file with the same names, and what becomes of them.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -154,6 +155,9 @@ pub(crate) struct Settings {
     /// 30s for the handler exec]
     #[arg(long, value_name = "TIME", help_heading = "Limits")]
     deadline: Option<Interval>,
+    /// How many messages are handled per second, over all workers [default: without limit]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    rate: Option<NonZeroU32>,
     /// How much input one worker holds in memory [default: 48MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     memory: Option<Memory>,
@@ -164,6 +168,21 @@ pub(crate) struct Settings {
     /// [default: quarantine]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Limits")]
     on_damaged_store: Option<OnDamagedStore>,
+}
+
+/// What the file says of the way to Kafka.
+#[derive(Default)]
+pub(crate) struct Connection {
+    pub(crate) brokers: Option<String>,
+    pub(crate) librdkafka: Vec<Passed>,
+}
+
+impl Connection {
+    /// Reads the file of `countersign run`.
+    pub(crate) fn of_file(path: &Path) -> Result<Self, Failure> {
+        let Settings { brokers, librdkafka, .. } = Settings::read(path)?;
+        Ok(Self { brokers, librdkafka })
+    }
 }
 
 impl Settings {
@@ -224,6 +243,7 @@ impl Settings {
             drain: self.drain.or(file.drain),
             max_attempts: self.max_attempts.or(file.max_attempts),
             deadline: self.deadline.or(file.deadline),
+            rate: self.rate.or(file.rate),
             memory: self.memory.or(file.memory),
             history: self.history.or(file.history),
             on_damaged_store: self.on_damaged_store.or(file.on_damaged_store),
@@ -284,6 +304,7 @@ impl Settings {
         set(&mut config.provenance, self.no_provenance.map(|no| !no));
         set(&mut config.connect_timeout, self.connect_timeout.map(|it| it.0));
         set(&mut config.drain, self.drain.map(|it| it.0));
+        config.rate = self.rate;
         config.deadline = self.deadline.map(|it| it.0);
         if self.handler == Some(HandlerName::Exec) {
             config.deadline.get_or_insert(EXEC_DEADLINE);

@@ -13,6 +13,16 @@ pub(crate) fn json(report: &impl Serialize) -> Result<(), Failure> {
     write(&text)
 }
 
+/// Writes one JSON document per line.
+pub(crate) fn lines(reports: &[impl Serialize]) -> Result<(), Failure> {
+    let lines: Result<Vec<String>, _> = reports.iter().map(serde_json::to_string).collect();
+    let mut text = lines.map_err(Failure::internal)?.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    write(&text)
+}
+
 /// Writes text; a reader that has seen enough is no error.
 pub(crate) fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -40,13 +40,21 @@ fn the_help_of_why_is_as_recorded() {
     compare("why.txt", &["why", "--help"]);
 }
 
+#[test]
+fn the_help_of_dead_letters_is_as_recorded() {
+    compare("dead-letters-list.txt", &["dead-letters", "list", "--help"]);
+    compare("dead-letters-show.txt", &["dead-letters", "show", "--help"]);
+}
+
 /// The document is for reading, the help for looking up; they must not contradict each other.
 #[test]
 fn the_document_names_every_flag_and_every_exit_code() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(manifest.join("../docs/cli.md")).expect("there is one");
-    for verb in ["run", "state", "why"] {
-        let help = common::with(&[verb, "--help"]).done().stdout;
+    let verbs = ["run", "state", "why", "dead-letters list", "dead-letters show"];
+    for verb in verbs {
+        let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
+        let help = common::with(&words).done().stdout;
         let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
         for flag in words.filter(|word| word.starts_with("--") && word.len() > 3) {
             assert!(document.contains(&format!("`{flag}")), "docs/cli.md does not name {flag}");

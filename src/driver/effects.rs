@@ -110,6 +110,7 @@ impl Driver {
             inbox: self.inbox.clone(),
             interrupted: Arc::clone(&interrupted),
             deadline: self.deadline,
+            rate: self.rate.clone(),
             results: Results::default(),
         };
         let work = Arc::clone(&self.work);

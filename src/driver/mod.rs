@@ -15,6 +15,7 @@ mod host;
 mod inbox;
 mod jobs;
 mod poll;
+mod rate;
 mod run;
 mod scout;
 mod shelf;
@@ -26,6 +27,7 @@ use host::Loop;
 
 pub(crate) use clerk::Clerk;
 pub(crate) use jobs::settle_unowned;
+pub(crate) use rate::Rate;
 pub(crate) use run::{Progress, RunInput};
 pub(crate) use scout::{Scout, existing, persistently};
 
@@ -65,6 +67,7 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) provenance: bool,
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
+    pub(crate) rate: Rate,
     /// How much input may be in memory.
     pub(crate) budget_bytes: usize,
     pub(crate) work: Arc<dyn Work>,
@@ -114,6 +117,7 @@ pub(crate) struct Driver {
     known: BTreeMap<PartitionId, Identified>,
     budget: Budget,
     deadline: Option<Duration>,
+    rate: Rate,
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
     author: Author,
@@ -184,6 +188,7 @@ impl Driver {
             known: BTreeMap::new(),
             budget,
             deadline: parts.deadline,
+            rate: parts.rate,
             work: parts.work,
             topics: parts.topics,
             clerk: parts.clerk,

@@ -13,6 +13,7 @@ use crate::handler::{Message, Outputs, Source, Topics, failure_of_panic};
 use crate::kafka::{Batch, Output};
 
 use super::inbox::{Inbox, News};
+use super::rate::Rate;
 
 /// The messages of a run.
 pub(crate) struct RunInput {
@@ -72,6 +73,7 @@ pub(crate) struct Progress {
     pub(super) interrupted: Arc<AtomicBool>,
     /// How long one call of the handler may take.
     pub(super) deadline: Option<Duration>,
+    pub(super) rate: Rate,
     pub(super) results: Results,
 }
 
@@ -110,6 +112,23 @@ impl Progress {
             }),
             Err(panic) => Err(failure_of_panic(panic.as_ref())),
         }
+    }
+
+    /// Waits until so many messages may be handled; whether they may, or the run should stop.
+    pub(crate) async fn may_handle(&mut self, messages: usize) -> bool {
+        for _ in 0..messages {
+            if self.is_interrupted() {
+                return false;
+            }
+            if !self.rate.is_free() {
+                // What is done already is not held back.
+                self.report();
+                if !self.rate.wait(|| self.is_interrupted()).await {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Waits for a call of the handler, as long as it may take.
@@ -167,6 +186,7 @@ mod tests {
             inbox,
             interrupted: Arc::new(AtomicBool::new(false)),
             deadline: Some(Duration::from_secs(5)),
+            rate: Rate::default(),
             results: Results::default(),
         }
     }

@@ -159,7 +159,7 @@ impl<H: Handler> Work for EachWork<H> {
     fn run(&self, input: RunInput, mut progress: Progress) -> RunFuture<'_> {
         Box::pin(async move {
             for message in input.messages() {
-                if progress.is_interrupted() {
+                if !progress.may_handle(1).await {
                     return progress.yielded();
                 }
                 let offset = message.offset();
@@ -196,14 +196,14 @@ impl<H: BatchHandler> Work for BatchWork<H> {
         Box::pin(async move {
             let mut messages = input.messages().peekable();
             while messages.peek().is_some() {
-                if progress.is_interrupted() {
-                    return progress.yielded();
-                }
                 // A batch that panics or is too slow does not tell by which message: the first one
                 // is tried again alone, so that the blame goes on to the next until it is right.
                 let has_failed = messages.peek().is_some_and(|message| message.attempt() > 1);
                 let size = if has_failed { 1 } else { self.size };
                 let batch: Vec<Message> = messages.by_ref().take(size).collect();
+                if !progress.may_handle(batch.len()).await {
+                    return progress.yielded();
+                }
                 let offsets: Vec<u64> = batch.iter().map(Message::offset).collect();
                 let call = async { self.handler.handle(batch).await };
                 let call = progress.within(AssertUnwindSafe(call).catch_unwind());

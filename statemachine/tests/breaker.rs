@@ -78,10 +78,15 @@ fn a_success_closes_it_and_what_was_before_is_forgotten() {
     assert_eq!(breaker.failed(NOW), Some(Switch::Opened));
 }
 
+/// A failure, or so many successes.
+fn result() -> impl Strategy<Value = Option<u64>> {
+    prop_oneof![Just(None), (1_u64..40).prop_map(Some)]
+}
+
 proptest! {
     #[test]
     fn it_opens_exactly_when_its_definition_says(
-        results in prop::collection::vec(prop_oneof![Just(None), (1u64..40).prop_map(Some)], 0..200),
+        results in prop::collection::vec(result(), 0..200),
     ) {
         let BreakerSettings { row, window, .. } = settings();
         let mut breaker = Breaker::new(settings(), 7);

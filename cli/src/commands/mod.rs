@@ -1,12 +1,15 @@
 //! One file per verb.
 
+pub(crate) mod dead_letters;
 pub(crate) mod run;
 pub(crate) mod state;
 pub(crate) mod why;
 
 use std::path::Path;
+use std::str::FromStr;
 
 use clap::ValueEnum;
+use countersign::inspection;
 use countersign::store::{Journal, StoreError, open_sled_for_inspection};
 
 use crate::failure::{Exit, Failure};
@@ -18,6 +21,24 @@ pub(crate) enum Format {
     Table,
     /// For programs: one JSON document.
     Json,
+}
+
+/// A message, such as `orders/3@12345`.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) topic: String,
+    pub(crate) partition: u32,
+    pub(crate) offset: u64,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (topic, partition, offset) = inspection::parse_target(text)
+            .ok_or("name a message as TOPIC/PARTITION@OFFSET, such as orders/3@12345")?;
+        Ok(Self { topic: topic.to_owned(), partition, offset })
+    }
 }
 
 /// Opens the store of a processor that does not run.

@@ -1,11 +1,10 @@
 //! `countersign why`: the story of one message.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use countersign::inspection::{self, WhyError, text};
 
-use super::{Format, journal};
+use super::{Format, Target, journal};
 use crate::failure::{self, Exit, Failure};
 use crate::stdout;
 
@@ -24,23 +23,6 @@ pub(crate) struct Args {
     /// How the story is written
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Clone)]
-struct Target {
-    topic: String,
-    partition: u32,
-    offset: u64,
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (topic, partition, offset) = inspection::parse_target(text)
-            .ok_or("name a message as TOPIC/PARTITION@OFFSET, such as orders/3@12345")?;
-        Ok(Self { topic: topic.to_owned(), partition, offset })
-    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {

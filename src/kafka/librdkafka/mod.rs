@@ -16,6 +16,7 @@ mod group;
 mod lists;
 mod producer;
 mod raw;
+mod reader;
 mod settings;
 
 pub use admin::LibrdAdmin;
@@ -23,6 +24,7 @@ pub use config::{Assignor, ClusterConfig, Compression, GroupProtocol, SettingErr
 pub use consumer::LibrdConsumer;
 pub use group::LibrdGroup;
 pub use producer::LibrdProducer;
+pub use reader::{ReadFrom, read_topic};
 
 use super::{Kafka, KafkaError};
 
