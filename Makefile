@@ -5,12 +5,14 @@ SEEDS ?= 200
 FROM ?= 0
 # How long each fuzz target runs.
 SECONDS ?= 60
+# What the benchmark is told; --help lists it.
+ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci sim fuzz lint docs fmt setup
+.PHONY: help demo test ci sim fuzz lint docs fmt setup bench-peers
 
 help: ## Lists the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## Kills a payments service three times in the middle and counts what became visible
 	@.ci/quietly 'building the demonstration' cargo build --release --example demo --example payments
@@ -40,3 +42,8 @@ fmt: ## Formats the sources
 
 setup: ## Looks for what is needed; as root on Debian it installs what is missing
 	@.ci/setup
+
+bench-peers: setup ## Compares with other loops on a real Kafka: make bench-peers ARGS=--quick
+	@.ci/quietly 'building the benchmark' \
+		cargo build --release -p countersign-cli -p countersign-bench-peers
+	@target/release/bench-peers $(ARGS)

@@ -1,0 +1,111 @@
+//! `make bench-peers`: Countersign beside other exactly-once loops on one real Kafka.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures to be read, far below the precision of a float"
+)]
+
+mod args;
+mod bench;
+mod case;
+mod child;
+mod data;
+mod latency;
+mod machine;
+mod peer;
+mod results;
+mod table;
+mod throughput;
+mod tools;
+mod verify;
+
+use std::error::Error;
+use std::fs;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Half};
+use crate::bench::Bench;
+use crate::latency::Pace;
+use crate::machine::Machine;
+use crate::results::Results;
+use crate::tools::Tools;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            let mut cause = error.source();
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let mut bench = Bench::start(args, Tools::build(&args.peers())?)?;
+    let mut results = Results {
+        machine: Machine::look(),
+        compression: args.compression.clone(),
+        throughput: Vec::new(),
+        latency: Vec::new(),
+        failures: Vec::new(),
+    };
+    if args.runs(Half::Throughput) {
+        measure_throughput(args, &mut bench, &mut results)?;
+    }
+    if args.runs(Half::Latency) {
+        measure_latency(args, &mut bench, &mut results)?;
+    }
+    bench.kafka.stop()?;
+    println!("{}", table::document(&results));
+    let code = if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    Ok(code)
+}
+
+fn measure_throughput(
+    args: &Args,
+    bench: &mut Bench,
+    results: &mut Results,
+) -> Result<(), Box<dyn Error>> {
+    let cases = args.cases();
+    for (number, case) in (1..).zip(&cases) {
+        eprintln!("{number} of {}: {case}", cases.len());
+        results.throughput.push(throughput::run(bench, *case)?);
+        save(args, bench, results)?;
+    }
+    Ok(())
+}
+
+fn measure_latency(
+    args: &Args,
+    bench: &mut Bench,
+    results: &mut Results,
+) -> Result<(), Box<dyn Error>> {
+    for messages_per_s in args.rates() {
+        eprintln!("latency at {messages_per_s} messages/s");
+        let pace = Pace { messages_per_s, measured: Duration::from_secs(args.latency_seconds()) };
+        let result = latency::run(bench, pace, &args.intervals(), args.latency_rounds());
+        results.latency.push(result);
+        save(args, bench, results)?;
+    }
+    Ok(())
+}
+
+/// Writes what there is so far: the whole matrix takes hours.
+fn save(args: &Args, bench: &mut Bench, results: &mut Results) -> Result<(), Box<dyn Error>> {
+    results.failures.append(&mut bench.failures);
+    let out = args.out();
+    fs::create_dir_all(&out)?;
+    fs::write(out.join("bench-peers.json"), serde_json::to_string_pretty(results)?)?;
+    fs::write(out.join("bench-peers.md"), table::document(results))?;
+    Ok(())
+}
