@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// How often each peer runs each latency case [default: 3]
     #[arg(long)]
     latency_rounds: Option<u32>,
-    /// How long a latency case is measured, after a quarter of it as warm-up [default: 15]
+    /// How long a latency case is measured, after a warm-up of 5 seconds [default: 15]
     #[arg(long)]
     latency_seconds: Option<u64>,
     /// Where table, JSON and charts go [default: docs, with --quick target/bench-peers/quick]
@@ -83,7 +83,18 @@ impl Args {
     }
 
     pub(crate) fn latency_seconds(&self) -> u64 {
-        self.latency_seconds.unwrap_or(if self.quick { 4 } else { 15 })
+        self.latency_seconds.unwrap_or(if self.quick { 3 } else { 15 })
+    }
+
+    pub(crate) fn warm_up_seconds(&self) -> u64 {
+        if self.quick { 2 } else { 5 }
+    }
+
+    /// Those of the latency cases. What the library adds is in the throughput cases.
+    pub(crate) fn latency_peers(&self) -> Vec<Peer> {
+        let quick: Vec<Peer> =
+            Peer::DEFAULT.into_iter().filter(|peer| *peer != Peer::Library).collect();
+        self.or(&self.peers, &quick, &Peer::DEFAULT)
     }
 
     pub(crate) fn peers(&self) -> Vec<Peer> {

@@ -102,6 +102,11 @@ impl Ended {
         self.samples.last().map_or(0.0, |sample| sample.client_cpu_s)
     }
 
+    /// How many CPUs the client kept busy between two moments.
+    pub(crate) fn cpus(&self, from_ms: f64, to_ms: f64) -> f64 {
+        (self.cpu_s_at(to_ms).0 - self.cpu_s_at(from_ms).0) * 1e3 / (to_ms - from_ms).max(1.0)
+    }
+
     /// CPU time of client and broker up to a moment, between samples in proportion.
     pub(crate) fn cpu_s_at(&self, at_ms: f64) -> (f64, f64) {
         let after = self.samples.partition_point(|sample| sample.at_ms < at_ms);
@@ -144,7 +149,8 @@ fn sample(pid: Option<u32>, broker: u32) -> io::Result<Sample> {
     })
 }
 
-fn now_ms() -> f64 {
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }
 

@@ -10,8 +10,10 @@
 mod args;
 mod bench;
 mod case;
+mod chart;
 mod child;
 mod data;
+mod exchange;
 mod latency;
 mod machine;
 mod peer;
@@ -24,13 +26,12 @@ mod verify;
 use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::args::{Args, Half};
 use crate::bench::Bench;
-use crate::latency::Pace;
+use crate::exchange::Pace;
 use crate::machine::Machine;
 use crate::results::Results;
 use crate::tools::Tools;
@@ -59,6 +60,8 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         latency: Vec::new(),
         failures: Vec::new(),
     };
+    eprintln!("warming the broker up");
+    throughput::warm_up(&mut bench)?;
     if args.runs(Half::Throughput) {
         measure_throughput(args, &mut bench, &mut results)?;
     }
@@ -90,10 +93,12 @@ fn measure_latency(
     bench: &mut Bench,
     results: &mut Results,
 ) -> Result<(), Box<dyn Error>> {
-    for messages_per_s in args.rates() {
-        eprintln!("latency at {messages_per_s} messages/s");
-        let pace = Pace { messages_per_s, measured: Duration::from_secs(args.latency_seconds()) };
-        let result = latency::run(bench, pace, &args.intervals(), args.latency_rounds());
+    for rate in args.rates() {
+        eprintln!("latency at {rate} messages/s");
+        let pace =
+            Pace { rate, warm_up_s: args.warm_up_seconds(), measured_s: args.latency_seconds() };
+        let (peers, intervals) = (args.latency_peers(), args.intervals());
+        let result = latency::run(bench, &peers, pace, &intervals, args.latency_rounds());
         results.latency.push(result);
         save(args, bench, results)?;
     }
@@ -107,5 +112,5 @@ fn save(args: &Args, bench: &mut Bench, results: &mut Results) -> Result<(), Box
     fs::create_dir_all(&out)?;
     fs::write(out.join("bench-peers.json"), serde_json::to_string_pretty(results)?)?;
     fs::write(out.join("bench-peers.md"), table::document(results))?;
-    Ok(())
+    chart::draw(results, &out)
 }

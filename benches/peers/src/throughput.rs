@@ -10,7 +10,7 @@ use std::time::Duration;
 use countersign_testkit::reader::{LoadRecord, load};
 
 use crate::bench::Bench;
-use crate::case::{COMMIT_INTERVAL_MS, Case};
+use crate::case::{Bound, COMMIT_INTERVAL_MS, Case, Data};
 use crate::child::{Ended, Running};
 use crate::data;
 use crate::peer::{Job, Peer};
@@ -20,13 +20,23 @@ use crate::verify::{self, Output};
 const PATIENCE: Duration = Duration::from_secs(300);
 const LINGER_MS: u32 = 20;
 
+/// Has the broker do once what it is measured with: the first transactions make its internal
+/// topics, and its code is compiled while it runs.
+pub(crate) fn warm_up(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
+    for (bound, records) in [(Bound::Interval, 1_000_000), (Bound::Records, 50_000)] {
+        let case = Case { bytes: 200, data: Data::Random, bound, partitions: 4, records };
+        let input = load_input(bench, &case)?;
+        for peer in [Peer::Raw, Peer::AtLeastOnce] {
+            once(bench, &case, &input, peer)?;
+        }
+        bench.kafka.delete_topic(&input)?;
+    }
+    Ok(())
+}
+
 /// Runs one case, the peers interleaved.
 pub(crate) fn run(bench: &mut Bench, case: Case) -> Result<CaseResult, Box<dyn Error>> {
-    let input = bench.name("input");
-    let compression = bench.compression.clone();
-    let compressed = [("compression.type", compression.as_str())];
-    bench.kafka.create_topic_with(&input, case.partitions, &compressed)?;
-    fill(bench.kafka.bootstrap(), &input, &case)?;
+    let input = load_input(bench, &case)?;
     let mut peers: Vec<PeerRuns> =
         bench.peers.iter().map(|&peer| PeerRuns { peer, runs: Vec::new() }).collect();
     for round in 0..bench.rounds {
@@ -47,14 +57,19 @@ pub(crate) fn run(bench: &mut Bench, case: Case) -> Result<CaseResult, Box<dyn E
     Ok(CaseResult { case, peers })
 }
 
-fn fill(brokers: &str, topic: &str, case: &Case) -> Result<(), Box<dyn Error>> {
+/// Makes the topic that all peers read.
+fn load_input(bench: &mut Bench, case: &Case) -> Result<String, Box<dyn Error>> {
+    let topic = bench.name("input");
+    let compressed = [("compression.type", bench.compression.as_str())];
+    bench.kafka.create_topic_with(&topic, case.partitions, &compressed)?;
     let record = |index: u64| {
         let mut value = Vec::with_capacity(case.bytes + 16);
         data::fill(&mut value, case.data, index, case.bytes);
         let partition = u32::try_from(index % u64::from(case.partitions)).ok();
         LoadRecord { partition, key: None, value: Some(value) }
     };
-    Ok(load(brokers, topic, case.records, PATIENCE, record, |_| {})?)
+    load(bench.kafka.bootstrap(), &topic, case.records, PATIENCE, record, |_| {})?;
+    Ok(topic)
 }
 
 /// One run of one peer.
@@ -77,6 +92,7 @@ fn once(bench: &mut Bench, case: &Case, input: &str, peer: Peer) -> Result<Run, 
         endless: false,
         state_dir: bench.dir.join("state"),
     };
+    remove(&job.state_dir)?;
     let command = job.command(peer, &bench.tools);
     let ended = Running::start(command, &bench.log(), bench.broker()?)?.wait(PATIENCE)?;
     if !ended.status.success() {
@@ -88,7 +104,6 @@ fn once(bench: &mut Bench, case: &Case, input: &str, peer: Peer) -> Result<Run, 
         return Err(format!("NOT EXACT: {found}").into());
     }
     let store_bytes = disk_bytes(&job.state_dir)?;
-    remove(&job.state_dir)?;
     measured(case, &ended, &found, store_bytes).ok_or_else(|| "no output".into())
 }
 
