@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// How often each peer runs each throughput case [default: 5]
     #[arg(long)]
     rounds: Option<u32>,
-    /// Who takes part [default: all but provenance]
+    /// Who takes part [default: the first six]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Which half is run [default: both]

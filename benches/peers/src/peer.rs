@@ -27,6 +27,10 @@ pub(crate) enum Peer {
     AtLeastOnce,
     /// Countersign with its provenance header, which no other peer adds.
     Provenance,
+    /// Countersign without pipelined transactions.
+    Unpipelined,
+    /// Countersign, embedded, with a store in memory that keeps no history: without tracking.
+    Untracked,
 }
 
 impl Peer {
@@ -43,9 +47,13 @@ impl Peer {
     /// Whether it can end a transaction before the commit interval is over.
     pub(crate) fn ends_early(self) -> bool {
         match self {
-            Self::Countersign | Self::Library | Self::Provenance | Self::Raw | Self::FranzGo => {
-                true
-            }
+            Self::Countersign
+            | Self::Library
+            | Self::Provenance
+            | Self::Unpipelined
+            | Self::Untracked
+            | Self::Raw
+            | Self::FranzGo => true,
             Self::Streams | Self::AtLeastOnce => false,
         }
     }
@@ -59,7 +67,7 @@ impl Peer {
             Self::FranzGo => (0x2a, 0x9d, 0x8f),
             Self::Streams => (0x8d, 0x5a, 0x97),
             Self::AtLeastOnce => (0x8a, 0x8a, 0x8a),
-            Self::Provenance => (0x9b, 0xb8, 0xe4),
+            Self::Provenance | Self::Unpipelined | Self::Untracked => (0x9b, 0xb8, 0xe4),
         }
     }
 }
@@ -74,6 +82,8 @@ impl fmt::Display for Peer {
             Self::Streams => "Kafka Streams",
             Self::AtLeastOnce => "at-least-once rdkafka",
             Self::Provenance => "countersign, provenance",
+            Self::Unpipelined => "countersign, unpipelined",
+            Self::Untracked => "countersign, untracked",
         })
     }
 }
@@ -106,9 +116,11 @@ impl Job {
     /// The peer's command line.
     pub(crate) fn command(&self, peer: Peer, tools: &Tools) -> Command {
         match peer {
-            Peer::Countersign => self.binary(tools, true),
-            Peer::Provenance => self.binary(tools, false),
-            Peer::Library => self.library(tools),
+            Peer::Countersign => self.binary(tools, &["--no-provenance"]),
+            Peer::Provenance => self.binary(tools, &[]),
+            Peer::Unpipelined => self.binary(tools, &["--no-provenance", "--no-pipelining"]),
+            Peer::Library => self.library(tools, &[]),
+            Peer::Untracked => self.library(tools, &["--untracked"]),
             Peer::Raw => {
                 let mut command = self.options(tools.rust_peer("raw"));
                 command.args(["--retry-backoff-ms", RAW_RETRY_BACKOFF_MS]);
@@ -120,7 +132,7 @@ impl Job {
         }
     }
 
-    fn binary(&self, tools: &Tools, plain: bool) -> Command {
+    fn binary(&self, tools: &Tools, flags: &[&str]) -> Command {
         let mut command = Command::new(&tools.countersign);
         command.args(["run", "--brokers", &self.brokers, "--group", &self.group]);
         command.args(["--input", &self.input, "--output", &self.output]);
@@ -134,16 +146,14 @@ impl Job {
         if !self.endless {
             command.arg("--until-caught-up");
         }
-        if plain {
-            command.arg("--no-provenance");
-        }
+        command.args(flags);
         command
     }
 
-    fn library(&self, tools: &Tools) -> Command {
+    fn library(&self, tools: &Tools, flags: &[&str]) -> Command {
         let interval = self.countersign_interval_ms();
         let mut command = self.options_with(tools.rust_peer("library"), interval);
-        command.arg("--no-provenance");
+        command.arg("--no-provenance").args(flags);
         if !self.endless {
             command.arg("--until-caught-up");
         }

@@ -23,8 +23,11 @@ const STREAMS: &[Need] = &[Need {
     why: "compiles the peer streams",
     debian: "openjdk-17-jdk-headless",
 }];
-const FRANZ_GO: &[Need] =
-    &[Need { command: "go", why: "compiles the peer franz-go", debian: "golang (1.24 or newer)" }];
+const FRANZ_GO: &[Need] = &[Need {
+    command: "go",
+    why: "compiles the peer franz-go",
+    debian: "golang-go, 1.26 or newer",
+}];
 
 /// Where the programs are.
 #[derive(Debug)]

@@ -34,9 +34,25 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) linger_ms: u32,
     #[arg(long)]
-    pub(crate) compression: String,
+    pub(crate) compression: Codec,
     #[arg(long)]
     pub(crate) state_dir: String,
+}
+
+/// How outputs are compressed.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Codec {
+    None,
+    Lz4,
+}
+
+impl Codec {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+        }
+    }
 }
 
 impl Options {
@@ -70,7 +86,7 @@ pub(crate) fn producer_config(options: &Options) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", options.linger_ms.to_string())
-        .set("compression.type", &options.compression)
+        .set("compression.type", options.compression.name())
         .set("queue.buffering.max.messages", "500000");
     config
 }

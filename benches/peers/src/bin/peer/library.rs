@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::handler::{self, Handler};
-use countersign::kafka::librdkafka::{ClusterConfig, Compression};
+use countersign::kafka::librdkafka::{ClusterConfig, Compression, LibrdKafka};
+use countersign::simulation::{self, Host};
+use countersign::store::{MemoryImage, MemoryStore};
 use countersign::{Config, Outputs, Partitioning, Processor, RunError, To};
 
-use crate::client::Options;
+use crate::client::{Codec, Options};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -22,35 +24,65 @@ pub(crate) struct Args {
     /// End once the group has caught up, rather than by a signal
     #[arg(long)]
     until_caught_up: bool,
+    /// Keep the store in memory, and no history
+    #[arg(long)]
+    untracked: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let options = &args.options;
     let processor =
-        Processor::builder().config(config(args)?).handler(copy(&options.output)).build()?;
+        Processor::builder().config(config(args)).handler(copy(&options.output)).build()?;
     let runtime = tokio::runtime::Runtime::new()?;
-    let result = runtime.block_on(work(processor, args.until_caught_up));
+    let result = runtime.block_on(async {
+        // Without it the processor runs until the process is ended.
+        let caught_up = args.until_caught_up.then(|| processor.shut_down_when_caught_up());
+        let mut run = pin!(start(processor, args));
+        if let Some(caught_up) = caught_up {
+            tokio::select! {
+                result = &mut run => return result,
+                watched = caught_up => watched?,
+            }
+        }
+        run.await
+    });
     runtime.shutdown_background();
     Ok(result?)
 }
 
-fn config(args: &Args) -> Result<Config, Box<dyn Error>> {
+async fn start(processor: Processor, args: &Args) -> Result<(), RunError> {
+    if !args.untracked {
+        return processor.run().await;
+    }
+    let cluster = cluster(&args.options);
+    let kafka = Arc::new(LibrdKafka::new(cluster).map_err(RunError::Setting)?);
+    let store = Box::new(MemoryStore::new(MemoryImage::shared()));
+    simulation::run(processor, kafka, Host::Threads, store, 1, None).await
+}
+
+fn config(args: &Args) -> Config {
     let options = &args.options;
-    let mut cluster = ClusterConfig::new(&options.brokers, &options.group, [&options.input]);
-    cluster.linger_ms = options.linger_ms;
-    cluster.compression = match options.compression.as_str() {
-        "none" => Compression::None,
-        "lz4" => Compression::Lz4,
-        other => return Err(format!("no compression {other:?}").into()),
-    };
-    let mut config = Config::new(cluster, &options.state_dir);
+    let mut config = Config::new(cluster(options), &options.state_dir);
     config.outputs = vec![options.output.clone()];
     config.commit_interval = Duration::from_millis(options.commit_interval_ms);
     config.provenance = !args.no_provenance;
     if options.transaction_records > 0 {
         config.transaction_records = options.transaction_records;
     }
-    Ok(config)
+    if args.untracked {
+        config.history = Duration::ZERO;
+    }
+    config
+}
+
+fn cluster(options: &Options) -> ClusterConfig {
+    let mut cluster = ClusterConfig::new(&options.brokers, &options.group, [&options.input]);
+    cluster.linger_ms = options.linger_ms;
+    cluster.compression = match options.compression {
+        Codec::None => Compression::None,
+        Codec::Lz4 => Compression::Lz4,
+    };
+    cluster
 }
 
 fn copy(topic: &str) -> impl Handler + use<> {
@@ -66,17 +98,4 @@ fn copy(topic: &str) -> impl Handler + use<> {
         }
         ready(Ok(Outputs::one(copy)))
     })
-}
-
-async fn work(processor: Processor, until_caught_up: bool) -> Result<(), RunError> {
-    if !until_caught_up {
-        return processor.run_until_signal().await;
-    }
-    let caught_up = processor.shut_down_when_caught_up();
-    let mut run = pin!(processor.run());
-    tokio::select! {
-        result = &mut run => return result,
-        watched = caught_up => watched?,
-    }
-    run.await
 }
