@@ -94,14 +94,17 @@ fn bars(area: &Area<'_>, title: &str, rows: &[Row<'_, Spread>], most: f64) -> Re
     let mut chart = ChartBuilder::on(area)
         .caption(title, TITLE_FONT)
         .margin(12)
+        .margin_right(28)
         .x_label_area_size(36)
         .y_label_area_size(LABELS_WIDTH)
+        // With one line more, which stays empty: a range of one has no labels.
         .build_cartesian_2d(0.0..most * 1.12, (0..count).into_segmented())?;
     let label = |at: &SegmentValue<i32>| label(rows, at);
     chart
         .configure_mesh()
         .disable_y_mesh()
         .light_line_style(WHITE)
+        .x_label_formatter(&|thousands| format!("{thousands:.0}"))
         .y_labels(rows.len() + 1)
         .y_label_formatter(&label)
         .label_style(FONT)
@@ -164,6 +167,7 @@ fn percentiles(area: &Area<'_>, title: &str, rows: &[Row<'_, LatencyRow>]) -> Re
     let mut chart = ChartBuilder::on(area)
         .caption(title, TITLE_FONT)
         .margin(12)
+        .margin_right(28)
         .x_label_area_size(36)
         .y_label_area_size(LABELS_WIDTH)
         .build_cartesian_2d((least * 0.8..most * 1.3).log_scale(), (0..count).into_segmented())?;
