@@ -37,8 +37,13 @@ impl Bench {
             dir: Some(removed.path().join("kafka")),
             ..LocalKafkaOptions::default()
         };
-        // Topics of former runs would fill the disk.
-        let options = options.property("log.segment.delete.delay.ms", "1000");
+        let options = options
+            // Topics of former runs would fill the disk.
+            .property("log.segment.delete.delay.ms", "1000")
+            // Kafka's defaults, where the testkit has a second: a broker at full load that misses
+            // its heartbeats must not be taken for gone.
+            .property("broker.heartbeat.interval.ms", "2000")
+            .property("broker.session.timeout.ms", "9000");
         Ok(Self {
             kafka: LocalKafka::start_with(&options)?,
             tools,

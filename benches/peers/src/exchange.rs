@@ -27,6 +27,8 @@ const TIME_AT: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The same once the peer has ended: what it wrote can only be on its way to the reader.
 const PATIENCE_AFTER_END: Duration = Duration::from_secs(5);
+/// How long the sender sleeps at least: a wake-up for every message would take a CPU of its own.
+const TICK: Duration = Duration::from_millis(1);
 /// How often the sender looks whether its first message has come through.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -105,7 +107,8 @@ impl Exchange {
     fn send(&self, brokers: &str, topic: &str) -> Result<(), Failure> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
-            .set("linger.ms", "0")
+            // Enough for what is sent at once to be one request.
+            .set("linger.ms", "0.2")
             .set("delivery.report.only.error", "true")
             .create()?;
         self.send_one(&producer, topic, 0)?;
@@ -119,8 +122,10 @@ impl Exchange {
         let period = Duration::from_secs(1) / u32::try_from(self.pace.rate)?;
         for index in 1..self.pace.messages() {
             let due = started + period * u32::try_from(index)?;
-            // Those that are due are sent at once; otherwise the thread sleeps until the next is.
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            // After a sleep all that are due by then are sent at once.
+            if Instant::now() < due {
+                thread::sleep(TICK.max(due.saturating_duration_since(Instant::now())));
+            }
             if self.stopped.load(Ordering::Relaxed) {
                 return Ok(());
             }
@@ -136,7 +141,9 @@ impl Exchange {
         if let Some(time) = value.get_mut(TIME_AT..TIME_AT + 8) {
             time.copy_from_slice(&sent_us.to_be_bytes());
         }
-        let partition = i32::try_from(index % u64::from(PARTITIONS))?;
+        // What is sent in one tick goes to one partition.
+        let tick = index * 1_000 / self.pace.rate;
+        let partition = i32::try_from(tick % u64::from(PARTITIONS))?;
         let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
         producer.send(record.payload(&value)).map_err(|(error, _)| error)?;
         Ok(())

@@ -10,6 +10,9 @@ use crate::peer::{Job, Peer};
 use crate::results::{LatencyResult, LatencyRow, LatencyRun};
 use crate::throughput::remove;
 
+/// Without any a request is made for every message, and at 10,000 messages/s the broker does nothing
+/// else.
+const LINGER_MS: u32 = 1;
 /// How long a peer may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -114,7 +117,7 @@ fn job(bench: &mut Bench, pace: Pace, end: End, input: &str, output: &str) -> Jo
         records: pace.messages(),
         commit_interval_ms,
         transaction_records: 0,
-        linger_ms: 0,
+        linger_ms: LINGER_MS,
         compression: bench.compression.clone(),
         early,
         endless: true,

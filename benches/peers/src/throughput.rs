@@ -27,7 +27,8 @@ pub(crate) fn warm_up(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
         let case = Case { bytes: 200, data: Data::Random, bound, partitions: 4, records };
         let input = load_input(bench, &case)?;
         for peer in [Peer::Raw, Peer::AtLeastOnce] {
-            once(bench, &case, &input, peer)?;
+            once(bench, &case, &input, peer)
+                .map_err(|error| format!("warming up: {case}: {peer}: {error}"))?;
         }
         bench.kafka.delete_topic(&input)?;
     }
