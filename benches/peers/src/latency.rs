@@ -10,8 +10,8 @@ use crate::peer::{Job, Peer};
 use crate::results::{LatencyResult, LatencyRow, LatencyRun};
 use crate::throughput::remove;
 
-/// Without any a request is made for every message, and at 10,000 messages/s the broker does nothing
-/// else.
+/// Without any a request is made for every message, and at 10,000 messages/s the broker does
+/// nothing else.
 const LINGER_MS: u32 = 1;
 /// How long a peer may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
