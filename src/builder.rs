@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::{Backoff, StartAt};
+use countersign_statemachine::{Backoff, Order, StartAt};
 
 use crate::config::Config;
 use crate::handler::{BatchHandler, Handler, Work, batch_work_of, work_of};
@@ -101,6 +101,20 @@ impl Builder {
     #[must_use]
     pub fn start(mut self, start: StartAt) -> Self {
         self.config.start = start;
+        self
+    }
+
+    /// Which messages of a partition wait for each other (all of them).
+    #[must_use]
+    pub fn order(mut self, order: Order) -> Self {
+        self.config.order = order;
+        self
+    }
+
+    /// How many handlers run at once in each worker (128).
+    #[must_use]
+    pub fn concurrency(mut self, handlers: u32) -> Self {
+        self.config.concurrency = handlers;
         self
     }
 

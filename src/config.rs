@@ -4,10 +4,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign_statemachine::{Backoff, Expired, Settings, StartAt};
+use countersign_statemachine::{Backoff, Expired, Order, Settings, StartAt};
 
+use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, max_binary_len};
 use crate::kafka::librdkafka::{ClusterConfig, SettingError};
 use crate::store::Damage;
+
+/// The least that names an author and lists something beyond the position.
+const METADATA_BYTES_MIN: usize = 512;
 
 /// The settings of a processor. [`Config::new`] has defaults for everything that has no name.
 #[derive(Debug, Clone)]
@@ -38,6 +42,13 @@ pub struct Config {
     pub transaction_records: u64,
     /// Whether outputs carry a header that says where they come from.
     pub provenance: bool,
+    /// Which messages of a partition wait for each other.
+    pub order: Order,
+    /// How many handlers one worker runs at once; what they hold counts to the memory, too.
+    pub concurrency: u32,
+    /// The brokers' `offset.metadata.max.bytes`: how much a commit can tell of what is done and
+    /// what has failed beyond the committed offset.
+    pub metadata_bytes: usize,
     /// How much input one worker holds in memory, in bytes.
     pub memory_bytes: usize,
     /// Where a group starts that has no commit at all.
@@ -76,6 +87,9 @@ impl Config {
             commit_interval: Duration::from_millis(100),
             transaction_records: 1_000_000,
             provenance: true,
+            order: Order::Partition,
+            concurrency: 128,
+            metadata_bytes: DEFAULT_TEXT_LIMIT,
             memory_bytes: 48 << 20,
             start: StartAt::Earliest,
             expired: Expired::Fail,
@@ -115,6 +129,13 @@ impl Config {
             let why = "no transaction could hold a message";
             return refuse("transaction_records", &0, why, "give at least 1");
         }
+        if self.concurrency == 0 {
+            return refuse("concurrency", &0, "no handler could run", "give at least 1");
+        }
+        if self.metadata_bytes < METADATA_BYTES_MIN {
+            let why = "a commit could not say who wrote it";
+            return refuse("metadata_bytes", &self.metadata_bytes, why, "give at least 512");
+        }
         let third = Duration::from_millis(u64::from(self.cluster.transaction_timeout_ms)) / 3;
         if self.commit_interval > third {
             let why = "it is above a third of the transaction time-out: a slow commit would abort";
@@ -151,6 +172,9 @@ impl Config {
                 self.cluster.transaction_timeout_ms,
             )),
             handle_records: 2_000,
+            order: self.order,
+            concurrency: u64::from(self.concurrency),
+            metadata_bytes: max_binary_len(self.metadata_bytes),
             leave_budget: self.drain.min(max_poll / 3),
             lazy_write: Duration::from_millis(50),
             start: self.start,

@@ -26,6 +26,7 @@ mod telemetry;
 pub use builder::Builder;
 pub use config::Config;
 pub use countersign_statemachine as statemachine;
+pub use countersign_statemachine::Order;
 pub use error::RunError;
 pub use handler::{HandlerError, Message, Outputs, Partitioning, To};
 pub use lag::{Lag, LagGauge};

@@ -5,15 +5,18 @@
 #[path = "../../statemachine/tests/world/mod.rs"]
 mod world;
 
+use countersign_statemachine::{Order, Settings};
 use libfuzzer_sys::fuzz_target;
 use world::{Choice, World, settings};
 
 /// Longer lives find nothing that shorter ones do not.
 const STEPS_MAX: usize = 400;
 
-fuzz_target!(|input: (bool, Vec<u64>)| {
-    let (pipelined, choices) = input;
-    let mut world = World::new(settings(if pipelined { 2 } else { 1 }));
+fuzz_target!(|input: (bool, u8, Vec<u64>)| {
+    let (pipelined, order, choices) = input;
+    let order = [Order::Partition, Order::Key, Order::None][usize::from(order % 3)];
+    let settings = settings(if pipelined { 2 } else { 1 });
+    let mut world = World::new(Settings { order, ..settings });
     for partition in 0..world::PARTITIONS {
         world.kafka.log(partition).messages = vec![true, true, false, true, true];
     }

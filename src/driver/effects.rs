@@ -29,8 +29,8 @@ impl Driver {
             }
             Effect::Leave => self.command(Command::Leave),
             Effect::Write { write, entries } => self.clerk.append(write, entries, &self.inbox),
-            Effect::Handle { partition, epoch, span, attempt } => {
-                self.start_run(partition, epoch, span, attempt);
+            Effect::Handle { partition, epoch, lane, spans, attempt } => {
+                self.start_run((partition, epoch, lane), spans, attempt);
             }
             Effect::Interrupt { partition } => {
                 if let Some(shelf) = self.shelves.get(&partition) {
@@ -39,12 +39,12 @@ impl Driver {
             }
             Effect::Forget { partition } => {
                 if let Some(mut shelf) = self.shelves.remove(&partition) {
-                    self.room(|_| shelf.release(u64::MAX));
+                    self.room(|_| shelf.release(u64::MAX, &[]));
                 }
             }
-            Effect::Release { partition, offset } => {
+            Effect::Release { partition, offset, beyond } => {
                 if let Some(shelf) = self.shelves.get_mut(&partition)
-                    && shelf.release(offset)
+                    && shelf.release(offset, &beyond)
                 {
                     self.command(Command::Room);
                 }
@@ -96,16 +96,24 @@ impl Driver {
         }
     }
 
-    fn start_run(&mut self, id: PartitionId, epoch: u64, span: Span, attempt: u32) {
+    fn start_run(
+        &mut self,
+        (id, epoch, lane): (PartitionId, u64, u64),
+        spans: Vec<Span>,
+        attempt: u32,
+    ) {
         let (Some(shelf), Some(known)) = (self.shelves.get_mut(&id), self.known.get(&id)) else {
             return;
         };
-        let input = RunInput { batches: shelf.batches(span), span, attempt };
+        let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return };
+        let batches = shelf.batches(Span { first: first.first, end: last.end });
+        let input = RunInput { batches, spans, attempt };
         let interrupted = Arc::new(AtomicBool::new(false));
         let progress = Progress {
             partition: id,
             source: Source { partition: known.partition.partition, partitions: known.siblings },
             epoch,
+            lane,
             topics: Arc::clone(&self.topics),
             inbox: self.inbox.clone(),
             interrupted: Arc::clone(&interrupted),
@@ -115,7 +123,7 @@ impl Driver {
         };
         let work = Arc::clone(&self.work);
         let task = tokio::spawn(async move { work.run(input, progress).await }).abort_handle();
-        shelf.start(Running { interrupted, task });
+        shelf.start(lane, Running { interrupted, task });
     }
 
     fn send(&mut self, slot: u32, number: u64, id: PartitionId, span: Span) {

@@ -31,11 +31,11 @@ pub(crate) enum News {
     /// The consumer ended.
     ConsumerFailed(KafkaError),
     /// Handlers ended well.
-    Finished { partition: PartitionId, epoch: u64, results: Arc<Results> },
+    Finished { partition: PartitionId, epoch: u64, lane: u64, results: Arc<Results> },
     /// A handler failed.
-    Failed { partition: PartitionId, epoch: u64, offset: u64, failure: Failure },
+    Failed { partition: PartitionId, epoch: u64, lane: u64, offset: u64, failure: Failure },
     /// A run ended before its last message.
-    Yielded { partition: PartitionId, epoch: u64 },
+    Yielded { partition: PartitionId, epoch: u64, lane: u64 },
     /// A producer slot reports.
     Slot(u32, SlotEvent),
     /// A call of a producer slot failed for good.

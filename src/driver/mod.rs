@@ -36,7 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{Effect, Input, StopReason, Worker};
-use countersign_statemachine::{Author, PartitionId, Settings};
+use countersign_statemachine::{self as statemachine, Author, PartitionId, Settings};
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
@@ -121,6 +121,8 @@ pub(crate) struct Driver {
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
     author: Author,
+    /// Whether the worker is told the messages' keys.
+    by_key: bool,
     transactional_ids: Vec<String>,
     /// The group instance id.
     member: String,
@@ -175,6 +177,7 @@ impl Driver {
                 number: 0,
             },
             member: parts.settings.instance.clone(),
+            by_key: parts.settings.order == statemachine::Order::Key,
             transactional_ids: parts.transactional_ids,
             worker: Worker::new(parts.settings, Duration::ZERO),
             number: parts.worker,
@@ -268,8 +271,9 @@ impl Driver {
                 self.status.heard();
                 match self.shelves.get_mut(&partition) {
                     Some(shelf) if shelf.epoch == epoch => {
+                        let keys = if self.by_key { shelf.keys(&batch) } else { Vec::new() };
                         let spans = shelf.receive(batch);
-                        self.handle(Input::Received { partition, epoch, spans });
+                        self.handle(Input::Received { partition, epoch, spans, keys });
                     }
                     Some(_) | None => self.room(|budget| budget.give_back(&batch)),
                 }
@@ -287,20 +291,20 @@ impl Driver {
                 let ids = self.ids(&partitions);
                 self.handle(Input::Lost(ids));
             }
-            News::Finished { partition, epoch, results } => {
-                if let (Some(shelf), Some(span)) =
-                    (self.shelves.get_mut(&partition), results.span())
+            News::Finished { partition, epoch, lane, results } => {
+                if let Some(shelf) = self.shelves.get_mut(&partition)
                     && shelf.epoch == epoch
                 {
-                    shelf.keep(span, &results);
-                    self.handle(Input::Finished { partition, epoch, span });
+                    shelf.keep(&results);
+                    let spans = results.spans().collect();
+                    self.handle(Input::Finished { partition, epoch, lane, spans });
                 }
             }
-            News::Failed { partition, epoch, offset, failure } => {
-                self.handle(Input::Failed { partition, epoch, offset, failure });
+            News::Failed { partition, epoch, lane, offset, failure } => {
+                self.handle(Input::Failed { partition, epoch, lane, offset, failure });
             }
-            News::Yielded { partition, epoch } => {
-                self.handle(Input::Yielded { partition, epoch });
+            News::Yielded { partition, epoch, lane } => {
+                self.handle(Input::Yielded { partition, epoch, lane });
             }
             News::Slot(slot, event) => self.take_slot(slot, event),
             // The group says that there is another member of this name, whichever client hears it.

@@ -10,16 +10,16 @@ use countersign_statemachine::{PartitionId, Reason, Span};
 use tokio::time::timeout;
 
 use crate::handler::{Message, Outputs, Source, Topics, failure_of_panic};
-use crate::kafka::{Batch, Output};
+use crate::kafka::{Batch, Output, Record};
 
 use super::inbox::{Inbox, News};
 use super::rate::Rate;
 
 /// The messages of a run.
 pub(crate) struct RunInput {
-    /// Batches in offset order, each from an index on; they may reach beyond the span.
+    /// Batches in offset order, each from an index on; they may hold more than the spans.
     pub(super) batches: Vec<(Batch, usize)>,
-    pub(super) span: Span,
+    pub(super) spans: Vec<Span>,
     /// How often the first message failed before.
     pub(super) attempt: u32,
 }
@@ -27,39 +27,60 @@ pub(crate) struct RunInput {
 impl RunInput {
     /// The run's messages, in order.
     pub(crate) fn messages(&self) -> impl Iterator<Item = Message> + Send + '_ {
-        self.batches.iter().flat_map(move |(batch, fresh)| {
-            let from = batch.index_of(self.span.first).max(*fresh);
-            let to = batch.index_of(self.span.end);
-            (from..to).filter_map(move |index| {
-                let record = batch.record(index)?;
-                let first = record.offset() == self.span.first;
-                Some(Message::new(record, if first { self.attempt + 1 } else { 1 }))
-            })
+        let first = self.spans.first().map(|span| span.first);
+        let records = self.spans.iter().flat_map(|span| self.records(*span));
+        records.map(move |record| {
+            let again = if Some(record.offset()) == first { self.attempt } else { 0 };
+            Message::new(record, again + 1)
+        })
+    }
+
+    fn records(&self, span: Span) -> impl Iterator<Item = Record> + Send + '_ {
+        let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
+        let batches = self.batches.get(from..).unwrap_or_default().iter();
+        let reached = batches.take_while(move |(batch, _)| batch.begins_below(span.end));
+        reached.flat_map(move |(batch, fresh)| {
+            let from = batch.index_of(span.first).max(*fresh);
+            (from..batch.index_of(span.end)).filter_map(move |index| batch.record(index))
         })
     }
 }
 
-/// The outputs of contiguous messages, ready to be sent, and to be sent again.
+/// The outputs of messages of one lane, ready to be sent, and to be sent again.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    first: u64,
+    /// The messages, in order, each span with how many messages there are before it.
+    spans: Vec<(Span, usize)>,
     /// Where the outputs of each message end.
     ends: Vec<usize>,
     outputs: Vec<Output>,
 }
 
 impl Results {
-    /// The messages, if there are any.
-    pub(super) fn span(&self) -> Option<Span> {
-        Span::new(self.first, self.first + self.ends.len() as u64)
+    /// The messages.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.spans.iter().map(|(span, _)| *span)
     }
 
     /// The outputs of the message at `offset`.
     pub(super) fn outputs(&self, offset: u64) -> &[Output] {
+        let nth = self.spans.partition_point(|(span, _)| span.end <= offset);
+        let Some((span, before)) = self.spans.get(nth).filter(|(span, _)| span.contains(offset))
+        else {
+            return &[];
+        };
         let end = |index: usize| self.ends.get(index).copied().unwrap_or(0);
-        let index = usize::try_from(offset - self.first).unwrap_or(usize::MAX);
+        let index = usize::try_from(offset - span.first).map_or(usize::MAX, |at| before + at);
         let from = index.checked_sub(1).map_or(0, end);
         self.outputs.get(from..end(index)).unwrap_or_default()
+    }
+
+    fn push(&mut self, offset: u64) {
+        match self.spans.last_mut() {
+            Some((span, _)) if span.end == offset => span.end += 1,
+            _ => self.spans.push((Span::one(offset), self.ends.len())),
+        }
+        self.ends.push(self.outputs.len());
     }
 }
 
@@ -68,6 +89,7 @@ pub(crate) struct Progress {
     pub(super) partition: PartitionId,
     pub(super) source: Source,
     pub(super) epoch: u64,
+    pub(super) lane: u64,
     pub(super) topics: Arc<Topics>,
     pub(super) inbox: Inbox,
     pub(super) interrupted: Arc<AtomicBool>,
@@ -93,10 +115,7 @@ impl Progress {
             self.results.outputs.truncate(before);
             return Err(failure);
         }
-        if self.results.ends.is_empty() {
-            self.results.first = offset;
-        }
-        self.results.ends.push(self.results.outputs.len());
+        self.results.push(offset);
         Ok(())
     }
 
@@ -147,24 +166,25 @@ impl Progress {
     /// Reports what was done since the last report.
     pub(crate) fn report(&mut self) {
         let results = std::mem::take(&mut self.results);
-        if results.span().is_some() {
-            let (partition, epoch) = (self.partition, self.epoch);
-            self.inbox.send(News::Finished { partition, epoch, results: Arc::new(results) });
+        if !results.ends.is_empty() {
+            let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
+            let results = Arc::new(results);
+            self.inbox.send(News::Finished { partition, epoch, lane, results });
         }
     }
 
     /// The message at `offset` failed, and the run ends.
     pub(crate) fn failed(mut self, offset: u64, failure: Failure) {
         self.report();
-        let (partition, epoch) = (self.partition, self.epoch);
-        self.inbox.send(News::Failed { partition, epoch, offset, failure });
+        let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
+        self.inbox.send(News::Failed { partition, epoch, lane, offset, failure });
     }
 
     /// The run ends before its last message.
     pub(crate) fn yielded(mut self) {
         self.report();
-        let (partition, epoch) = (self.partition, self.epoch);
-        self.inbox.send(News::Yielded { partition, epoch });
+        let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
+        self.inbox.send(News::Yielded { partition, epoch, lane });
     }
 }
 
@@ -174,7 +194,7 @@ mod tests {
     use crate::handler::{
         self, BatchError, HandlerError, Partitioning, To, Work, batch_work_of, work_of,
     };
-    use crate::kafka::{BatchBuilder, Record, Topic, TopicPartition};
+    use crate::kafka::{BatchBuilder, Topic, TopicPartition};
 
     fn progress(inbox: Inbox) -> Progress {
         let topic = Topic { name: "out".into(), id: [0; 16], partitions: 3 };
@@ -182,6 +202,7 @@ mod tests {
             partition: PartitionId(0),
             source: Source { partition: 0, partitions: 1 },
             epoch: 1,
+            lane: 0,
             topics: Arc::new(Topics::new(&[topic])),
             inbox,
             interrupted: Arc::new(AtomicBool::new(false)),
@@ -198,7 +219,7 @@ mod tests {
             builder.push(offset, None, None, Some(value), []);
         }
         let span = Span { first: 5, end: 5 + values.len() as u64 };
-        RunInput { batches: vec![(builder.build(), 0)], span, attempt: 2 }
+        RunInput { batches: vec![(builder.build(), 0)], spans: vec![span], attempt: 2 }
     }
 
     /// What a run reports: the values of finished messages, and what failed.
@@ -350,7 +371,7 @@ mod tests {
         assert!(failure.message.contains("no idea"), "{}", failure.message);
         progress.failed(8, failure);
         let Ok(News::Finished { results, .. }) = news.try_recv() else { panic!("7 is finished") };
-        assert_eq!(results.span(), Some(Span::one(7)));
+        assert_eq!(results.spans().collect::<Vec<_>>(), [Span::one(7)]);
         assert_eq!(results.outputs.len(), 1);
         assert!(matches!(news.try_recv(), Ok(News::Failed { offset: 8, .. })));
     }

@@ -1,6 +1,7 @@
 //! What the driver holds of one partition: the messages read and the results at hand.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,6 +26,9 @@ impl Drop for Running {
     }
 }
 
+/// How many runs are kept at least before those that have ended are dropped.
+const RUNNING_LEAST: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Shelf {
     pub(super) partition: TopicPartition,
@@ -33,7 +37,11 @@ pub(super) struct Shelf {
     batches: VecDeque<(Batch, usize)>,
     received: u64,
     results: BTreeMap<u64, (u64, Arc<Results>)>,
-    running: Option<Running>,
+    /// By lane; those that have ended are looked for when there are many.
+    running: BTreeMap<u64, Running>,
+    running_most: usize,
+    /// Done messages whose batches are still here, from the position on.
+    done: BTreeMap<u64, u64>,
     pub(super) share: Share,
 }
 
@@ -45,7 +53,9 @@ impl Shelf {
             batches: VecDeque::new(),
             received: 0,
             results: BTreeMap::new(),
-            running: None,
+            running: BTreeMap::new(),
+            running_most: RUNNING_LEAST,
+            done: BTreeMap::new(),
             share,
         }
     }
@@ -67,28 +77,41 @@ impl Shelf {
         spans
     }
 
-    /// The batches that hold the messages of a span.
-    pub(super) fn batches(&self, span: Span) -> Vec<(Batch, usize)> {
-        let overlaps = |(batch, _): &&(Batch, usize)| {
-            let first = batch.offset(0).unwrap_or(u64::MAX);
-            let last = batch.offset(batch.len().saturating_sub(1)).unwrap_or(0);
-            first < span.end && last >= span.first
-        };
-        self.batches.iter().filter(overlaps).cloned().collect()
+    /// The lanes of a batch's new messages, in `order = key`.
+    pub(super) fn keys(&self, batch: &Batch) -> Vec<u64> {
+        let new = batch.index_of(self.received)..batch.len();
+        new.filter_map(|index| Some(lane_of(batch.record(index)?.key()))).collect()
     }
 
-    pub(super) fn start(&mut self, running: Running) {
-        self.running = Some(running);
+    /// The batches that hold the messages of a span.
+    pub(super) fn batches(&self, span: Span) -> Vec<(Batch, usize)> {
+        let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
+        let reached = self.batches.range(from..);
+        reached.take_while(|(batch, _)| batch.begins_below(span.end)).cloned().collect()
+    }
+
+    pub(super) fn start(&mut self, lane: u64, running: Running) {
+        if self.running.len() >= self.running_most {
+            self.running.retain(|_, running| !running.task.is_finished());
+            self.running_most = RUNNING_LEAST.max(2 * self.running.len());
+        }
+        self.running.insert(lane, running);
     }
 
     pub(super) fn interrupt(&self) {
-        if let Some(running) = &self.running {
+        for running in self.running.values() {
             running.interrupted.store(true, Ordering::Relaxed);
         }
     }
 
     /// Keeps results; they replace earlier ones of the same messages.
-    pub(super) fn keep(&mut self, span: Span, results: &Arc<Results>) {
+    pub(super) fn keep(&mut self, results: &Arc<Results>) {
+        for span in results.spans() {
+            self.keep_span(span, results);
+        }
+    }
+
+    fn keep_span(&mut self, span: Span, results: &Arc<Results>) {
         for (part, old) in self.parts(span) {
             self.results.remove(&part.first);
             if let Some(before) = Span::new(part.first, span.first) {
@@ -117,8 +140,9 @@ impl Shelf {
         self.parts(span).into_iter().filter_map(cut).collect()
     }
 
-    /// Drops what is done. Gives whether this made room for more input.
-    pub(super) fn release(&mut self, offset: u64) -> bool {
+    /// Drops what is done: everything below `offset`, and spans above it. Gives whether this made
+    /// room for more input.
+    pub(super) fn release(&mut self, offset: u64, beyond: &[Span]) -> bool {
         while let Some((&first, (end, _))) = self.results.first_key_value() {
             if *end > offset {
                 break;
@@ -127,12 +151,77 @@ impl Shelf {
         }
         let mut room = false;
         while let Some((batch, _)) = self.batches.front() {
-            if batch.offset(batch.len().saturating_sub(1)).is_some_and(|last| last >= offset) {
+            if batch.end() > offset {
                 break;
             }
             room |= self.share.give_back(batch);
             self.batches.pop_front();
         }
+        if !beyond.is_empty() || !self.done.is_empty() {
+            room |= self.release_beyond(offset, beyond);
+        }
+        room
+    }
+
+    fn release_beyond(&mut self, offset: u64, beyond: &[Span]) -> bool {
+        for span in beyond {
+            for (part, _) in self.parts(*span) {
+                if span.first <= part.first && part.end <= span.end {
+                    self.results.remove(&part.first);
+                }
+            }
+            self.note_done(*span);
+        }
+        self.done.retain(|_, end| *end > offset);
+        let ends = beyond.first().zip(beyond.last());
+        ends.is_some_and(|(first, last)| self.thin_out(Span { first: first.first, end: last.end }))
+    }
+
+    fn note_done(&mut self, span: Span) {
+        let mut joined = span;
+        if let Some((&first, end)) = self.done.range(..span.first).next_back()
+            && *end == span.first
+        {
+            joined.first = first;
+        }
+        if let Some(end) = self.done.remove(&span.end) {
+            joined.end = end;
+        }
+        self.done.insert(joined.first, joined.end);
+    }
+
+    /// Copies what is left of the batches that hold a span, where that is less than half.
+    fn thin_out(&mut self, span: Span) -> bool {
+        let mut room = false;
+        let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
+        for (batch, fresh) in self.batches.range_mut(from..) {
+            if !batch.begins_below(span.end) {
+                break;
+            }
+            let done = &self.done;
+            let is_done = |at: u64| done.range(..=at).next_back().is_some_and(|(_, end)| at < *end);
+            let offsets = (*fresh..batch.len()).filter_map(|index| batch.offset(index));
+            let left = offsets.filter(|at| !is_done(*at)).count();
+            if left * 2 < batch.len() {
+                let begin = batch.offset(*fresh).unwrap_or(u64::MAX);
+                let thin = batch.only(|at| at >= begin && !is_done(at));
+                self.share.take(&thin);
+                room |= self.share.give_back(batch);
+                (*batch, *fresh) = (thin, 0);
+            }
+        }
+        self.batches.retain(|(batch, _)| !batch.is_empty());
         room
     }
 }
+
+/// The lane of a key in `order = key`; messages without a key share that of the empty one.
+fn lane_of(key: Option<&[u8]>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key.unwrap_or_default());
+    hasher.finish()
+}
+
+#[cfg(test)]
+#[path = "shelf_test.rs"]
+mod tests;

@@ -70,6 +70,30 @@ impl Batch {
         self.0.entries.get(index).map(|entry| entry.offset)
     }
 
+    /// One past the last offset; zero if there is no record.
+    pub fn end(&self) -> u64 {
+        self.0.entries.last().map_or(0, |entry| entry.offset + 1)
+    }
+
+    /// Whether a record lies below `offset`.
+    pub fn begins_below(&self, offset: u64) -> bool {
+        self.offset(0).is_some_and(|first| first < offset)
+    }
+
+    /// The records at offsets that are wanted, in a buffer of their own.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(u64) -> bool) -> Self {
+        let mut builder = BatchBuilder::new(self.partition().clone());
+        let slice = |range: &Range<usize>| self.0.buffer.get(range.clone()).unwrap_or_default();
+        for entry in self.0.entries.iter().filter(|entry| wanted(entry.offset)) {
+            let headers = self.0.headers.get(entry.headers.clone()).unwrap_or_default();
+            let headers = headers.iter().map(|h| (slice(&h.name), h.value.as_ref().map(slice)));
+            let (key, value) = (entry.key.as_ref().map(slice), entry.value.as_ref().map(slice));
+            builder.push(entry.offset, entry.timestamp, key, value, headers);
+        }
+        builder.build()
+    }
+
     /// The record at `index`.
     pub fn record(&self, index: usize) -> Option<Record> {
         (index < self.len()).then(|| Record { batch: self.clone(), index })

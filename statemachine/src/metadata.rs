@@ -73,7 +73,30 @@ const HAS_PREV: u8 = 1;
 const RELEASED: u8 = 1 << 1;
 const HAS_TRIAL: u8 = 1 << 2;
 
+/// How long an author's name may be for [`CommitMetadata::most_bytes`] to hold.
+pub const NAME_BYTES_MAX: usize = 80;
+
+/// The highest attempt that a commit tells; more are told as this many.
+pub const ATTEMPT_MAX: u32 = 0x3fff;
+
+/// Everything but the two lists, with the longest numbers, and one failed message to spare.
+const FRAME_BYTES: u64 = 2 + 2 * (1 + NAME_BYTES_MAX as u64 + 8 + 10) + 16 + 5 + 2 * 10 + 15 + 13;
+
 impl CommitMetadata {
+    /// At most how many bytes metadata takes that lists so many completed spans and failed
+    /// messages, none of them `distance` or more beyond the committed offset.
+    ///
+    /// A number takes one byte more for each 128 that it is large, at most; and the numbers of a
+    /// list together are no larger than the distance.
+    pub fn most_bytes(completed: u64, attempts: u64, distance: u64) -> u64 {
+        let longer = varint_len(distance) - 1;
+        let spread = distance / 128;
+        let spans = 2 * completed + spread.min(2 * completed * longer);
+        // A distance of up to ten bytes, and an attempt of two.
+        let failed = 3 * attempts + spread.min(attempts * longer);
+        FRAME_BYTES + spans + failed
+    }
+
     /// Encodes it for a commit of `offset`: positions are written relative to it.
     ///
     /// # Panics
@@ -166,6 +189,10 @@ fn put_author(out: &mut Vec<u8>, author: &Author) {
     out.extend_from_slice(author.instance.as_bytes());
     out.extend_from_slice(&author.incarnation.to_be_bytes());
     put_varint(out, author.number);
+}
+
+fn varint_len(value: u64) -> u64 {
+    u64::from((u64::BITS - value.leading_zeros()).max(1).div_ceil(7))
 }
 
 /// LEB128, as in protocol buffers.

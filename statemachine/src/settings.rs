@@ -21,6 +21,12 @@ pub struct Settings {
     pub transaction_timeout: Duration,
     /// How many messages one call of `Handle` covers at most.
     pub handle_records: u64,
+    /// Which messages of a partition wait for each other.
+    pub order: Order,
+    /// How many handlers run at once.
+    pub concurrency: u64,
+    /// How long the metadata of a commit may be: one byte more and the broker refuses it.
+    pub metadata_bytes: usize,
     /// How long a revocation or a shutdown waits for work under way.
     pub leave_budget: Duration,
     /// How long a lazy store write waits for another to ride with.
@@ -37,6 +43,18 @@ pub struct Settings {
     pub abort_backoff: Backoff,
     /// Seeds the jitter.
     pub seed: u64,
+}
+
+/// Which messages of a partition wait for each other: they are handled one after another, and their
+/// outputs keep their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// All of them.
+    Partition,
+    /// Those with the same key; all that have none count as one key.
+    Key,
+    /// None.
+    None,
 }
 
 /// Where a group starts that has no commit at all.

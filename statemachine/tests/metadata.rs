@@ -1,7 +1,11 @@
 //! Goal: commit metadata says after decoding what was meant, and nothing is misread.
 //! Method: random metadata and random bytes through the codec, and one pinned example.
 
-use countersign_statemachine::{Author, CommitMetadata, MetadataError, Span, Trial};
+use std::iter;
+
+use countersign_statemachine::{
+    ATTEMPT_MAX, Author, CommitMetadata, MetadataError, NAME_BYTES_MAX, Span, Trial,
+};
 use proptest::prelude::*;
 
 /// Kafka's offsets are signed.
@@ -84,6 +88,31 @@ fn check_any(offset: u64, bytes: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// What is admitted by this bound never makes a commit that the broker refuses.
+    #[test]
+    fn nothing_is_longer_than_its_bound((offset, metadata) in commit(), dense in any::<bool>()) {
+        let mut metadata = metadata;
+        for author in iter::once(&mut metadata.author).chain(&mut metadata.prev) {
+            author.instance = "n".repeat(NAME_BYTES_MAX);
+        }
+        for (_, attempt) in &mut metadata.attempts {
+            *attempt = (*attempt).min(ATTEMPT_MAX);
+        }
+        if dense {
+            // Spans and attempts as many as can be, in as little as can be.
+            metadata.completed = (0..700).map(|n| Span::one(offset + 2 * n + 1)).collect();
+            metadata.attempts = (0..700).map(|n| (offset + 2 * n, ATTEMPT_MAX)).collect();
+        }
+        let last = metadata.completed.last().map_or(offset, |span| span.end);
+        let last = metadata.attempts.last().map_or(last, |(at, _)| last.max(at + 1));
+        let lists = (metadata.completed.len() as u64, metadata.attempts.len() as u64);
+        let most = CommitMetadata::most_bytes(lists.0, lists.1, last - offset);
+        let len = metadata.encoded_len(offset) as u64;
+        prop_assert!(len <= most, "{} bytes, not {}", len, most);
+        // And the bound is of use.
+        prop_assert!(!dense || most < len + 200, "{} bytes, not {}", len, most);
+    }
 
     #[test]
     fn decoding_inverts_encoding((offset, metadata) in commit()) {

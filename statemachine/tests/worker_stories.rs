@@ -8,8 +8,8 @@ use countersign_statemachine::worker::{
     Call, Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, SlotEvent, Worker,
 };
 use countersign_statemachine::{
-    Backoff, CommitMetadata, Disposition, Entry, Expired, PartitionId, Reason, Settings, Span,
-    StartAt,
+    Backoff, CommitMetadata, Disposition, Entry, Expired, Order, PartitionId, Reason, Settings,
+    Span, StartAt,
 };
 
 const P: PartitionId = PartitionId(0);
@@ -24,6 +24,9 @@ fn settings(slots: u32) -> Settings {
         transaction_records: 2,
         transaction_timeout: Duration::from_secs(10),
         handle_records: 10,
+        order: Order::Partition,
+        concurrency: 4,
+        metadata_bytes: 3_069,
         leave_budget: Duration::from_secs(1),
         lazy_write: Duration::from_millis(50),
         start: StartAt::Earliest,
@@ -59,7 +62,10 @@ fn show(effect: &Effect) -> String {
             };
             format!("write {write}{}", entries.iter().map(line).collect::<String>())
         }
-        Effect::Handle { span, attempt, .. } => format!("handle {span} attempt {attempt}"),
+        Effect::Handle { spans, attempt, .. } => {
+            let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
+            format!("handle {} attempt {attempt}", spans.join(" "))
+        }
         Effect::Interrupt { .. } => "interrupt".to_owned(),
         Effect::Forget { .. } => "forget".to_owned(),
         Effect::Release { offset, .. } => format!("release {offset}"),
@@ -148,7 +154,8 @@ impl Story {
     }
 
     fn received(&mut self, first: u64, end: u64) -> Vec<String> {
-        self.tell(Input::Received { partition: P, epoch: 1, spans: vec![span(first, end)] })
+        let (spans, keys) = (vec![span(first, end)], Vec::new());
+        self.tell(Input::Received { partition: P, epoch: 1, spans, keys })
     }
 
     fn at_end(&mut self, offset: u64) -> Vec<String> {
@@ -156,13 +163,18 @@ impl Story {
     }
 
     fn finished(&mut self, first: u64, end: u64) -> Vec<String> {
-        self.tell(Input::Finished { partition: P, epoch: 1, span: span(first, end) })
+        self.tell(Input::Finished {
+            partition: P,
+            epoch: 1,
+            lane: 0,
+            spans: vec![span(first, end)],
+        })
     }
 
     fn failed(&mut self, offset: u64) -> Vec<String> {
         let (reason, class) = (Reason::Error, FailureClass::Retryable);
         let failure = Failure { reason, class, message: "no".to_owned() };
-        self.tell(Input::Failed { partition: P, epoch: 1, offset, failure })
+        self.tell(Input::Failed { partition: P, epoch: 1, lane: 0, offset, failure })
     }
 
     fn slot(&mut self, slot: u32, event: SlotEvent) -> Vec<String> {
@@ -295,7 +307,7 @@ fn a_revoked_partition_commits_what_its_handler_had_finished() {
     assert_eq!(story.received(3, 5), NOTHING, "nothing more is admitted");
     assert_eq!(story.at_end(5), NOTHING);
     assert_eq!(story.finished(0, 1), ["send 0 #1 0"]);
-    assert_eq!(story.tell(Input::Yielded { partition: P, epoch: 1 }), ["flush 0"]);
+    assert_eq!(story.tell(Input::Yielded { partition: P, epoch: 1, lane: 0 }), ["flush 0"]);
     assert_eq!(story.flushed(0), ["commit 0 #1 0@1 released"]);
     assert_lets_go(&story.committed(0));
 }
@@ -464,5 +476,7 @@ fn a_second_retry_does_not_replace_the_first() {
     story.aborted(0);
     story.tell(Input::Stored { write: 2 });
     story.after(100, Input::Tick);
-    assert_eq!(story.tell(Input::Stored { write: 3 }), ["handle 0..=2 attempt 1"]);
+    assert_eq!(story.tell(Input::Stored { write: 3 }), ["handle 0 attempt 1"]);
+    let after = story.finished(0, 1);
+    assert_eq!(after.first().map(String::as_str), Some("handle 1..=2 attempt 1"), "{after:?}");
 }

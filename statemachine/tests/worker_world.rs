@@ -4,11 +4,12 @@
 
 mod world;
 
+use countersign_statemachine::{Order, Settings};
 use proptest::prelude::*;
 use world::{Choice, World, settings};
 
-fn live(slots: u32, choices: &[u64]) {
-    let mut world = World::new(settings(slots));
+fn live(slots: u32, order: Order, choices: &[u64]) {
+    let mut world = World::new(Settings { order, ..settings(slots) });
     for partition in 0..world::PARTITIONS {
         world.kafka.log(partition).messages = vec![true, true, false, true, true];
     }
@@ -29,11 +30,27 @@ proptest! {
 
     #[test]
     fn one_slot_does_everything_once(choices in prop::collection::vec(any::<u64>(), 0..400)) {
-        live(1, &choices);
+        live(1, Order::Partition, &choices);
     }
 
     #[test]
     fn two_slots_do_everything_once(choices in prop::collection::vec(any::<u64>(), 0..400)) {
-        live(2, &choices);
+        live(2, Order::Partition, &choices);
+    }
+
+    #[test]
+    fn in_the_order_of_keys_everything_is_done_once(
+        choices in prop::collection::vec(any::<u64>(), 0..400),
+        slots in 1..=2_u32,
+    ) {
+        live(slots, Order::Key, &choices);
+    }
+
+    #[test]
+    fn in_no_order_everything_is_done_once(
+        choices in prop::collection::vec(any::<u64>(), 0..400),
+        slots in 1..=2_u32,
+    ) {
+        live(slots, Order::None, &choices);
     }
 }

@@ -191,7 +191,7 @@ impl Worker {
     /// Begins an ownership; gives its epoch.
     fn take_up(&mut self, id: PartitionId) -> u64 {
         self.epochs += 1;
-        self.partitions.insert(id, Partition::new(id, self.epochs));
+        self.partitions.insert(id, Partition::new(id, self.epochs, self.settings.order));
         self.epochs
     }
 

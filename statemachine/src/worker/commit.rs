@@ -115,7 +115,7 @@ impl Worker {
             if left == 0 {
                 break;
             }
-            for span in partition.take_finished(back.number, left) {
+            for span in partition.take_finished(back.number, left, &self.settings) {
                 back.messages += span.len();
                 let (slot, number) = (back.slot, back.number);
                 self.effects.push_back(Effect::Send { slot, number, partition: *id, span });
@@ -169,11 +169,16 @@ impl Worker {
             if partition.epoch != sent.epoch {
                 continue;
             }
+            let mut beyond = partition.window.spans(|phase| phase == Phase::Sent { number });
             moves.extend(partition.committed(number, sent));
             let offset = partition.position;
-            self.effects.push_back(Effect::Release { partition: id, offset });
-            if self.alone.get(&id).is_some_and(|&until| offset >= until) {
-                self.alone.remove(&id);
+            beyond.retain(|span| span.first > offset);
+            self.effects.push_back(Effect::Release { partition: id, offset, beyond });
+            if let Some(spans) = self.alone.get_mut(&id) {
+                spans.retain(|span| partition.window.holds_undone(*span));
+                if spans.is_empty() {
+                    self.alone.remove(&id);
+                }
             }
         }
         self.note(moves);

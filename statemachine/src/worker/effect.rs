@@ -33,19 +33,23 @@ pub enum Effect {
         /// What to write, in order.
         entries: Vec<Entry>,
     },
-    /// Run the handler for each message of the span, in order; answered by `Finished` for one
-    /// prefix after another, and by `Failed` or `Yielded` where it ends early.
+    /// Run the handler for each message of the spans, in order, beside those of other lanes;
+    /// answered by `Finished` for one prefix after another, and by `Failed` or `Yielded` where it
+    /// ends early. A lane has one at a time.
     Handle {
         /// Which partition.
         partition: PartitionId,
         /// Its ownership.
         epoch: u64,
-        /// Which messages.
-        span: Span,
+        /// Which lane.
+        lane: u64,
+        /// Which messages, in order.
+        spans: Vec<Span>,
         /// How often the first of them failed before.
         attempt: u32,
     },
-    /// Stop handlers after the message they are at; answered by `Yielded` unless they end first.
+    /// Stop the handlers of every lane after the message they are at; each answers by `Yielded`
+    /// unless it ends first.
     Interrupt {
         /// Which partition.
         partition: PartitionId,
@@ -55,12 +59,14 @@ pub enum Effect {
         /// Which partition.
         partition: PartitionId,
     },
-    /// The messages below `offset` are done: their results may be dropped.
+    /// Messages are done: they and their results may be dropped.
     Release {
         /// Which partition.
         partition: PartitionId,
-        /// The position.
+        /// The position: everything below it is done.
         offset: u64,
+        /// What is done above it since the last release.
+        beyond: Vec<Span>,
     },
     /// Create the slot's producer anew and register its transactional id.
     Open {

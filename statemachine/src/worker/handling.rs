@@ -1,6 +1,7 @@
 //! From received to finished: admission, handlers, retries.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::entry::{Moved, Note, PartitionId};
 use crate::span::Span;
@@ -10,42 +11,25 @@ use crate::transition::Event;
 use super::effect::{Effect, Notice, StopReason};
 use super::input::{Failure, FailureClass};
 use super::partition::{Partition, Tenure};
-use super::window::Phase;
 use super::{Time, Worker};
 
-/// How many runs of a partition are admitted at once: while one is handled the next is flushed.
-const ADMITTED_RUNS: u64 = 2;
-
 impl Partition {
-    /// Store writes up to `write` are flushed: what they admitted may be handled.
-    pub(super) fn stored(&mut self, write: u64) {
-        self.window.change(|phase| match phase {
-            Phase::Admitting { write: wanted } => (wanted <= write).then_some(Phase::Ready),
-            Phase::Received
-            | Phase::Ready
-            | Phase::Running
-            | Phase::Waiting
-            | Phase::Finished
-            | Phase::Sent { .. }
-            | Phase::Done => None,
-        });
-    }
-
-    /// What ran and did not finish may be started once more.
-    fn stop_running(&mut self) {
-        self.window.change(|phase| (phase == Phase::Running).then_some(Phase::Ready));
-    }
-
     fn moved(&self, span: Span, event: Event, note: Note) -> Moved {
         Moved { partition: self.id, span, event, note }
     }
 }
 
 impl Worker {
-    pub(super) fn on_received(&mut self, id: PartitionId, epoch: u64, spans: &[Span]) {
+    pub(super) fn on_received(
+        &mut self,
+        id: PartitionId,
+        epoch: u64,
+        spans: &[Span],
+        keys: &[u64],
+    ) {
         let Some(partition) = self.owned(id, epoch) else { return };
         if partition.tenure == Tenure::Owned {
-            partition.receive(spans);
+            partition.receive(spans, keys);
         }
     }
 
@@ -58,21 +42,26 @@ impl Worker {
         }
     }
 
-    pub(super) fn on_finished(&mut self, id: PartitionId, epoch: u64, span: Span) {
+    pub(super) fn on_finished(&mut self, id: PartitionId, epoch: u64, lane: u64, spans: &[Span]) {
         if let Some(partition) = self.owned(id, epoch) {
-            partition.window.set(span, Phase::Finished);
+            partition.finished(lane, spans);
         }
     }
 
-    pub(super) fn on_yielded(&mut self, id: PartitionId, epoch: u64) {
+    pub(super) fn on_yielded(&mut self, id: PartitionId, epoch: u64, lane: u64) {
         if let Some(partition) = self.owned(id, epoch) {
-            partition.stop_running();
+            partition.stop_run(lane);
         }
     }
 
-    pub(super) fn on_failed(&mut self, id: PartitionId, epoch: u64, offset: u64, failure: Failure) {
+    pub(super) fn on_failed(
+        &mut self,
+        (id, epoch, lane): (PartitionId, u64, u64),
+        offset: u64,
+        failure: Failure,
+    ) {
         let Some(partition) = self.owned(id, epoch) else { return };
-        partition.stop_running();
+        partition.stop_run(lane);
         self.fail(id, offset, failure);
     }
 
@@ -82,7 +71,7 @@ impl Worker {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let Failure { reason, class, message } = failure;
         let attempt = partition.count_attempt(offset, reason);
-        partition.window.set(Span::one(offset), Phase::Waiting);
+        partition.wait(offset);
         let wait = self.settings.retry.wait(attempt, self.settings.seed ^ offset);
         partition.retries.insert(offset, now + wait);
         let note = Note::Failure(message.clone());
@@ -108,31 +97,45 @@ impl Worker {
     pub(super) fn advance_handling(&mut self) {
         self.retry_due();
         self.admit();
-        let limit = self.settings.handle_records;
-        for partition in self.partitions.values_mut() {
-            let Some(span) = partition.next_ready(limit) else { continue };
-            partition.window.set(span, Phase::Running);
-            self.effects.push_back(Effect::Handle {
-                partition: partition.id,
-                epoch: partition.epoch,
-                span,
-                attempt: partition.attempt(span.first),
-            });
-        }
+        self.begin_runs();
     }
 
+    /// Admits what there is room for, one batch per write: what is admitted while another write is
+    /// under way would only wait for it.
     fn admit(&mut self) {
+        if self.journal.is_writing() {
+            return;
+        }
         let write = self.journal.next_write();
-        let limit = self.settings.handle_records.saturating_mul(ADMITTED_RUNS);
         let mut moves = Vec::new();
         for partition in self.partitions.values_mut() {
-            for span in partition.admit(write, limit) {
+            for span in partition.admit(write, &self.settings) {
                 moves.push(partition.moved(span, Event::Start, Note::None));
             }
         }
         if !moves.is_empty() {
             self.note(moves);
             self.journal.hurry();
+        }
+    }
+
+    /// Begins runs of lanes, one of each partition in turn, as long as handlers are free.
+    fn begin_runs(&mut self) {
+        let running: u64 = self.partitions.values().map(|p| p.lanes.running()).sum();
+        let mut free = self.settings.concurrency.saturating_sub(running);
+        while free > 0
+            && let Some(partition) = next_after(&mut self.partitions, self.served)
+        {
+            self.served = Some(partition.id);
+            let Some(begun) = partition.begin_run(self.settings.handle_records) else { return };
+            free -= 1;
+            self.effects.push_back(Effect::Handle {
+                partition: partition.id,
+                epoch: partition.epoch,
+                lane: begun.lane,
+                spans: begun.spans,
+                attempt: begun.attempt,
+            });
         }
     }
 
@@ -149,7 +152,7 @@ impl Worker {
             partition.retries = later;
             for (offset, _) in BTreeMap::into_iter(ready) {
                 let span = Span::one(offset);
-                partition.window.set(span, Phase::Admitting { write });
+                partition.admit_again(offset, write);
                 for event in [Event::Again, Event::Start] {
                     moves.push(Moved { partition: partition.id, span, event, note: Note::None });
                 }
@@ -165,4 +168,16 @@ impl Worker {
         let owned = self.partitions.values().filter(|p| p.tenure == Tenure::Owned);
         owned.flat_map(|p| p.retries.values().copied()).min()
     }
+}
+
+/// The next partition, in turn, that has something to run.
+fn next_after(
+    partitions: &mut BTreeMap<PartitionId, Partition>,
+    served: Option<PartitionId>,
+) -> Option<&mut Partition> {
+    let can_run = |(id, partition): (&PartitionId, &Partition)| partition.can_run().then_some(*id);
+    let later = served.map_or(Bound::Unbounded, Bound::Excluded);
+    let next = partitions.range((later, Bound::Unbounded)).find_map(can_run);
+    let id = next.or_else(|| partitions.iter().find_map(can_run))?;
+    partitions.get_mut(&id)
 }

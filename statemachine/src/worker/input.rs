@@ -29,6 +29,8 @@ pub enum Input {
         epoch: u64,
         /// Which offsets.
         spans: Vec<Span>,
+        /// In `order = key` a hash of each message's key, in the same order; else nothing.
+        keys: Vec<u64>,
     },
     /// Reading reached the end of what is stable.
     AtEnd {
@@ -44,32 +46,38 @@ pub enum Input {
         /// The write's number.
         write: u64,
     },
-    /// Handlers ended well for a prefix of what is running.
+    /// Handlers ended well for a prefix of what is running in a lane.
     Finished {
         /// Which partition.
         partition: PartitionId,
         /// The ownership under which they ran.
         epoch: u64,
-        /// Which messages.
-        span: Span,
+        /// Which lane.
+        lane: u64,
+        /// Which messages, in order.
+        spans: Vec<Span>,
     },
-    /// A handler failed; nothing after it in its span was started.
+    /// A handler failed; nothing after it in its lane was started.
     Failed {
         /// Which partition.
         partition: PartitionId,
         /// The ownership under which it ran.
         epoch: u64,
+        /// Which lane.
+        lane: u64,
         /// Which message.
         offset: u64,
         /// What went wrong.
         failure: Failure,
     },
-    /// Handlers were interrupted before this offset; nothing from it on was started.
+    /// The handler of a lane was interrupted; what did not finish was not started.
     Yielded {
         /// Which partition.
         partition: PartitionId,
-        /// The ownership under which they ran.
+        /// The ownership under which it ran.
         epoch: u64,
+        /// Which lane.
+        lane: u64,
     },
     /// Something happened on a producer slot.
     Slot(u32, SlotEvent),

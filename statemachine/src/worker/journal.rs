@@ -42,7 +42,7 @@ impl Journal {
         self.stored = self.stored.max(write);
     }
 
-    fn is_writing(&self) -> bool {
+    pub(super) fn is_writing(&self) -> bool {
         self.stored < self.writes
     }
 

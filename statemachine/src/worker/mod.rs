@@ -10,10 +10,11 @@
 //!              `Write`      `Stored`    `Handle`   `Finished`  `Send` `Flush` `Commit`
 //! ```
 //!
-//! The files: `window` knows how far each unfinished message is, `partition` what a partition
-//! commits, `transaction` what a failed call leaves to do, `recovery` what a new owner makes of
-//! a partition. The worker joins them: `assignment` (who owns what), `handling` (from received to
-//! finished), `commit` (from finished to done), `slots` (what the producers report).
+//! The files: `window` knows how far each unfinished message is, `lanes` which waits for which,
+//! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
+//! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
+//! `assignment` (who owns what), `handling` (from received to finished), `commit` (from finished to
+//! done), `slots` (what the producers report).
 
 mod assignment;
 mod commit;
@@ -21,8 +22,10 @@ mod effect;
 mod handling;
 mod input;
 mod journal;
+mod lanes;
 mod partition;
 mod recovery;
+mod schedule;
 mod slots;
 mod transaction;
 mod window;
@@ -37,6 +40,7 @@ use std::time::Duration;
 
 use crate::entry::{Entry, Moved, PartitionId};
 use crate::settings::Settings;
+use crate::span::Span;
 
 use assignment::{Drain, Rebalance};
 use journal::Journal;
@@ -80,7 +84,11 @@ pub struct Worker {
     last_begin: Option<Time>,
     aborts_in_row: u32,
     resume_at: Time,
-    alone: BTreeMap<PartitionId, u64>,
+    /// Messages that were part of a transaction with a refused output: until they are done, each is
+    /// sent in a transaction of its own.
+    alone: BTreeMap<PartitionId, Vec<Span>>,
+    /// The partition whose handler was begun last.
+    served: Option<PartitionId>,
     /// When a slot was fenced without a reason that is known.
     fences: VecDeque<Time>,
     journal: Journal,
@@ -109,6 +117,7 @@ impl Worker {
             aborts_in_row: 0,
             resume_at: now,
             alone: BTreeMap::new(),
+            served: None,
             fences: VecDeque::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
@@ -134,20 +143,20 @@ impl Worker {
             Input::Recovered(id, epoch, found) => self.on_recovered(id, epoch, &found),
             Input::Revoked(ids) => self.on_revoked(ids),
             Input::Lost(ids) => self.on_lost(ids),
-            Input::Received { partition, epoch, spans } => {
-                self.on_received(partition, epoch, &spans);
+            Input::Received { partition, epoch, spans, keys } => {
+                self.on_received(partition, epoch, &spans, &keys);
             }
             Input::AtEnd { partition, epoch, offset } => {
                 self.on_at_end(partition, epoch, offset);
             }
             Input::Stored { write } => self.on_stored(write),
-            Input::Finished { partition, epoch, span } => {
-                self.on_finished(partition, epoch, span);
+            Input::Finished { partition, epoch, lane, spans } => {
+                self.on_finished(partition, epoch, lane, &spans);
             }
-            Input::Failed { partition, epoch, offset, failure } => {
-                self.on_failed(partition, epoch, offset, failure);
+            Input::Failed { partition, epoch, lane, offset, failure } => {
+                self.on_failed((partition, epoch, lane), offset, failure);
             }
-            Input::Yielded { partition, epoch } => self.on_yielded(partition, epoch),
+            Input::Yielded { partition, epoch, lane } => self.on_yielded(partition, epoch, lane),
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
             Input::Drain => self.on_drain(),

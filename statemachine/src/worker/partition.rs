@@ -3,17 +3,18 @@
 //! Monotonic while it is owned: `position` and `received`. `epoch` is fixed; what carries another
 //! epoch belongs to another ownership and is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::{Moved, Note, PartitionId};
 use crate::metadata::{Author, CommitMetadata};
-use crate::settings::Settings;
+use crate::settings::{Order, Settings};
 use crate::span::Span;
 use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
 use super::Time;
 use super::effect::Position;
+use super::lanes::Lanes;
 use super::recovery::Recovery;
 use super::window::{Phase, Window};
 
@@ -28,6 +29,15 @@ pub(crate) enum Tenure {
     Leaving { deadline: Time },
     /// Nothing more is committed: another owner may be at work, or the budget is used up.
     Abandoned,
+}
+
+/// Whether the metadata of the next commit holds what is finished beyond the position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// As far as is known.
+    Enough,
+    /// It does not: until a commit, only what moves the position is sent.
+    Spent,
 }
 
 /// What a transaction sent for a partition.
@@ -58,10 +68,14 @@ pub(crate) struct Partition {
     pub(crate) position: u64,
     /// The next offset to be read.
     pub(crate) received: u64,
-    /// The failed messages that hold the partition up, and when they are due. More than one: that
-    /// whose handler failed, and an earlier one whose output was refused.
+    /// The failed messages that hold their lanes up, and when they are due. A lane may have two:
+    /// that whose handler failed, and an earlier one whose output was refused.
     pub(crate) retries: BTreeMap<u64, Time>,
-    attempts: BTreeMap<u64, u32>,
+    pub(crate) attempts: BTreeMap<u64, u32>,
+    pub(crate) lanes: Lanes,
+    /// What a former owner completed and reading has not reached: each is a run of its own.
+    pub(crate) ahead: VecDeque<Span>,
+    pub(crate) room: Room,
     topic_id: [u8; 16],
     prev: Option<Author>,
     /// Whether the commit says that the partition was let go in good order.
@@ -75,7 +89,7 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    pub(crate) fn new(id: PartitionId, epoch: u64) -> Self {
+    pub(crate) fn new(id: PartitionId, epoch: u64, order: Order) -> Self {
         Self {
             id,
             epoch,
@@ -85,6 +99,9 @@ impl Partition {
             received: 0,
             retries: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            lanes: Lanes::new(order),
+            ahead: VecDeque::new(),
+            room: Room::Enough,
             topic_id: [0; 16],
             prev: None,
             released: false,
@@ -108,73 +125,23 @@ impl Partition {
         for span in &recovery.completed {
             self.window.set(*span, Phase::Done);
         }
-    }
-
-    /// Takes in messages that were read; those that are known are passed over.
-    pub(crate) fn receive(&mut self, spans: &[Span]) {
-        for span in spans {
-            let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
-            let done = self.window.spans(|phase| phase == Phase::Done);
-            for fresh in without(unseen, &done) {
-                self.window.set(fresh, Phase::Received);
-            }
-            self.received = span.end;
-        }
-    }
-
-    /// Admits what was received, as long as at most `limit` messages are admitted and not finished:
-    /// a crash interrupts no more of them.
-    pub(crate) fn admit(&mut self, write: u64, limit: u64) -> Vec<Span> {
-        let is_under_way = |phase| {
-            matches!(
-                phase,
-                Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Waiting
-            )
-        };
-        if self.tenure != Tenure::Owned || !self.window.any(|phase| phase == Phase::Received) {
-            return Vec::new();
-        }
-        let under_way: u64 = self.window.spans(is_under_way).into_iter().map(Span::len).sum();
-        let mut left = limit.saturating_sub(under_way);
-        let mut admitted = Vec::new();
-        for span in self.window.spans(|phase| phase == Phase::Received) {
-            let end = span.end.min(span.first.saturating_add(left));
-            let Some(part) = Span::new(span.first, end) else { break };
-            left -= part.len();
-            self.window.set(part, Phase::Admitting { write });
-            admitted.push(part);
-        }
-        admitted
+        self.ahead.extend(&recovery.completed);
     }
 
     /// The reader is at the end of what is stable.
     pub(crate) fn at_end(&mut self, offset: u64) {
         self.received = self.received.max(offset);
+        self.forget_ahead();
     }
 
-    /// The messages to be handled next, in `order = partition`: the first that are not finished, if
-    /// they are ready and nothing runs.
-    pub(crate) fn next_ready(&self, limit: u64) -> Option<Span> {
-        if self.tenure != Tenure::Owned || self.held || self.is_running() {
-            return None;
+    pub(super) fn forget_ahead(&mut self) {
+        while self.ahead.front().is_some_and(|span| span.first <= self.received) {
+            self.ahead.pop_front();
         }
-        for piece in self.window.iter() {
-            match piece.phase {
-                Phase::Finished | Phase::Sent { .. } | Phase::Done => {}
-                Phase::Ready => {
-                    let end = piece.span.end.min(piece.span.first.saturating_add(limit));
-                    return Span::new(piece.span.first, end);
-                }
-                Phase::Received | Phase::Admitting { .. } | Phase::Running | Phase::Waiting => {
-                    return None;
-                }
-            }
-        }
-        None
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.window.any(|phase| phase == Phase::Running)
+        self.window.count(Phase::Running) > 0
     }
 
     pub(crate) fn attempt(&self, offset: u64) -> u32 {
@@ -187,46 +154,6 @@ impl Partition {
         *attempt = attempt.saturating_add(u32::from(reason.is_own()));
         self.unsaved = true;
         *attempt
-    }
-
-    /// Up to `limit` finished messages that nothing unfinished precedes.
-    pub(crate) fn take_finished(&mut self, number: u64, limit: u64) -> Vec<Span> {
-        if self.tenure == Tenure::Abandoned {
-            return Vec::new();
-        }
-        let mut left = limit;
-        let mut taken = Vec::new();
-        for piece in self.window.iter() {
-            match piece.phase {
-                Phase::Sent { .. } | Phase::Done => {}
-                Phase::Finished => {
-                    let end = piece.span.end.min(piece.span.first.saturating_add(left));
-                    let Some(part) = Span::new(piece.span.first, end) else { break };
-                    left -= part.len();
-                    taken.push(part);
-                }
-                // An output may not overtake that of an earlier message.
-                Phase::Received
-                | Phase::Admitting { .. }
-                | Phase::Ready
-                | Phase::Running
-                | Phase::Waiting => break,
-            }
-        }
-        for span in &taken {
-            self.window.set(*span, Phase::Sent { number });
-        }
-        taken
-    }
-
-    /// Whether a message could be sent.
-    pub(crate) fn has_finished(&self) -> bool {
-        let first = self
-            .window
-            .iter()
-            .find(|piece| !matches!(piece.phase, Phase::Sent { .. } | Phase::Done));
-        self.tenure != Tenure::Abandoned
-            && first.is_some_and(|piece| piece.phase == Phase::Finished)
     }
 
     /// Whether a commit would say something new though no message is waiting for one.
@@ -261,10 +188,8 @@ impl Partition {
     pub(crate) fn send(&mut self, number: u64, settings: &Settings) -> Sent {
         self.unsaved = false;
         let offset = self.committable(number);
-        let completed = self.window.completed(offset, number);
-        let open = |at: &u64| *at >= offset && !completed.iter().any(|span| span.contains(*at));
-        let attempts =
-            self.attempts.iter().filter(|(at, _)| open(at)).map(|(&at, &n)| (at, n)).collect();
+        let completed = self.window.completed(offset, number, self.received);
+        let attempts = self.attempts_to_tell(offset, &completed, settings);
         let released = self.is_closing() && !self.has_finished();
         let metadata = CommitMetadata {
             author: Author {
@@ -288,6 +213,7 @@ impl Partition {
 
     /// Transaction `number` committed `sent` for this partition: its messages are done.
     pub(crate) fn committed(&mut self, number: u64, sent: &Sent) -> Vec<Moved> {
+        self.room = Room::Enough;
         let (from, offset) = (self.position, sent.position.offset);
         let mut widened = self.window.widened(number, offset);
         // The gap between the old position and the first message belongs to the record.
@@ -299,7 +225,10 @@ impl Partition {
         self.window.change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Done));
         self.position = offset;
         self.window.forget_below(self.position);
-        self.attempts = self.attempts.split_off(&self.position);
+        self.lanes.forget_below(self.position);
+        let (position, window) = (self.position, &self.window);
+        let is_done = |at| window.at(at).is_some_and(|piece| piece.phase == Phase::Done);
+        self.attempts.retain(|&at, _| at >= position && !is_done(at));
         self.released = sent.released;
         self.committing = None;
         self.held = false;
@@ -380,18 +309,4 @@ impl Partition {
             }
         }
     }
-}
-
-/// The parts of a span that lie in none of the others, which are in order.
-fn without(span: Span, others: &[Span]) -> Vec<Span> {
-    let mut parts = Vec::new();
-    let mut from = span.first;
-    for other in others {
-        if let Some(hit) = other.intersect(span) {
-            parts.extend(Span::new(from, hit.first));
-            from = hit.end;
-        }
-    }
-    parts.extend(Span::new(from, span.end));
-    parts
 }

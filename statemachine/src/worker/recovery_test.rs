@@ -1,7 +1,7 @@
 //! How a partition is taken up.
 
 use crate::worker::Position;
-use crate::{Backoff, History, MetadataError};
+use crate::{Backoff, History, MetadataError, Order};
 use std::time::Duration;
 
 use super::*;
@@ -17,6 +17,9 @@ fn settings() -> Settings {
         commit_interval: Duration::from_millis(100),
         transaction_records: 10,
         transaction_timeout: Duration::from_secs(10),
+        order: Order::Partition,
+        concurrency: 1,
+        metadata_bytes: 3_069,
         handle_records: 10,
         leave_budget: Duration::from_secs(1),
         lazy_write: Duration::from_millis(10),

@@ -8,6 +8,7 @@ use super::input::{Call, Commit, SlotEvent};
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
 use super::transaction::{Slot, Stage, Step, after};
+use super::window::Phase;
 use super::{Time, Worker};
 
 /// So many unexplained fencings within [`FENCES_WITHIN`] are the work of another process.
@@ -154,13 +155,15 @@ impl Worker {
         if !refused {
             return;
         }
-        let mut spans = Vec::new();
+        let mut held = Vec::new();
         for partition in self.partitions.values() {
-            let (span, _) = partition.part(number);
-            spans.extend(span.map(|span| (partition.id, span)));
+            let spans = partition.window.spans(|phase| phase == Phase::Sent { number });
+            held.extend((!spans.is_empty()).then_some((partition.id, spans)));
         }
-        let only = match spans.as_slice() {
-            [(id, span)] if span.len() == 1 => Some((*id, span.first)),
+        let only = match held.as_slice() {
+            [(id, spans)] if spans.iter().map(|span| span.len()).sum::<u64>() == 1 => {
+                spans.first().map(|span| (*id, span.first))
+            }
             _ => None,
         };
         if let Some((id, offset)) = fault.blame.or(only) {
@@ -169,7 +172,7 @@ impl Worker {
                 transaction.blamed = Some((id, offset, message));
             }
         } else {
-            self.alone.extend(spans.into_iter().map(|(id, span)| (id, span.end)));
+            self.alone.extend(held);
         }
     }
 

@@ -1,9 +1,10 @@
 //! The unfinished offsets of one partition, and how far each is.
 //!
 //! Invariants: pieces do not overlap and are dense (every offset is a message); touching pieces of
-//! the same phase are one piece. Offsets between pieces hold no message.
+//! the same phase are one piece. Offsets between pieces hold no message. What is counted is counted
+//! as pieces come and go, so that no question about the whole needs a walk through it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::span::Span;
 
@@ -29,6 +30,34 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    const KINDS: usize = 8;
+
+    fn kind(self) -> usize {
+        match self {
+            Self::Received => 0,
+            Self::Admitting { .. } => 1,
+            Self::Ready => 2,
+            Self::Running => 3,
+            Self::Waiting => 4,
+            Self::Finished => 5,
+            Self::Sent { .. } => 6,
+            Self::Done => 7,
+        }
+    }
+
+    /// Whether its handler has yet to end well.
+    pub(crate) fn is_open(self) -> bool {
+        self == Self::Received || self.is_under_way()
+    }
+
+    /// Whether it is signed in and its handler has yet to end well.
+    pub(crate) fn is_under_way(self) -> bool {
+        match self {
+            Self::Admitting { .. } | Self::Ready | Self::Running | Self::Waiting => true,
+            Self::Received | Self::Finished | Self::Sent { .. } | Self::Done => false,
+        }
+    }
+
     /// Whether the message is done once transactions up to `number` are committed.
     fn done_with(self, number: u64) -> bool {
         match self {
@@ -57,9 +86,20 @@ pub(crate) struct Piece {
     pub(crate) phase: Phase,
 }
 
+/// What there is of one kind of phase.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    messages: u64,
+    /// Pieces that no piece of the same phase precedes, gaps aside.
+    groups: u64,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     pieces: BTreeMap<u64, Body>,
+    tallies: [Tally; Phase::KINDS],
+    /// Where the finished pieces begin.
+    finished: BTreeSet<u64>,
 }
 
 impl Window {
@@ -71,7 +111,36 @@ impl Window {
 
     /// How many messages it holds.
     pub(crate) fn messages(&self) -> u64 {
-        self.iter().map(|piece| piece.span.len()).sum()
+        self.tallies.iter().map(|tally| tally.messages).sum()
+    }
+
+    /// How many messages are in a phase of this kind, whatever its number.
+    pub(crate) fn count(&self, phase: Phase) -> u64 {
+        self.tally(phase).messages
+    }
+
+    /// How many runs of messages are in a phase of this kind; those of another number are others.
+    pub(crate) fn groups(&self, phase: Phase) -> u64 {
+        self.tally(phase).groups
+    }
+
+    fn tally(&self, phase: Phase) -> Tally {
+        self.tallies.get(phase.kind()).copied().unwrap_or_default()
+    }
+
+    /// The piece that holds a message.
+    pub(crate) fn at(&self, offset: u64) -> Option<Piece> {
+        let (&first, body) = self.pieces.range(..=offset).next_back()?;
+        let span = Span { first, end: body.end };
+        span.contains(offset).then_some(Piece { span, phase: body.phase })
+    }
+
+    /// The spans whose results are at hand and in no transaction, in order.
+    pub(crate) fn finished(&self) -> impl Iterator<Item = Span> + '_ {
+        self.finished.iter().filter_map(|first| {
+            let body = self.pieces.get(first)?;
+            Some(Span { first: *first, end: body.end })
+        })
     }
 
     /// The spans in a phase, in order.
@@ -83,6 +152,12 @@ impl Window {
         self.pieces.values().any(|body| wanted(body.phase))
     }
 
+    /// Whether a message of a span is not done.
+    pub(crate) fn holds_undone(&self, span: Span) -> bool {
+        let from = self.at(span.first).map_or(span.first, |piece| piece.span.first);
+        self.pieces.range(from..span.end).any(|(_, body)| body.phase != Phase::Done)
+    }
+
     /// Sets the phase of a span, whatever was there before.
     pub(crate) fn set(&mut self, span: Span, phase: Phase) {
         self.clear(span);
@@ -92,14 +167,65 @@ impl Window {
             && body.phase == phase
         {
             joined.first = first;
+            self.remove(first);
         }
         if let Some(body) = self.pieces.get(&span.end)
             && body.phase == phase
         {
             joined.end = body.end;
-            self.pieces.remove(&span.end);
+            self.remove(span.end);
         }
-        self.pieces.insert(joined.first, Body { end: joined.end, phase });
+        self.insert(joined.first, Body { end: joined.end, phase });
+    }
+
+    fn insert(&mut self, first: u64, body: Body) {
+        self.count_group_after(first, false);
+        self.pieces.insert(first, body);
+        if let Some(tally) = self.tallies.get_mut(body.phase.kind()) {
+            tally.messages += body.end - first;
+        }
+        if body.phase == Phase::Finished {
+            self.finished.insert(first);
+        }
+        self.count_group(first, true);
+        self.count_group_after(first, true);
+    }
+
+    fn remove(&mut self, first: u64) -> Option<Body> {
+        self.count_group(first, false);
+        self.count_group_after(first, false);
+        let body = self.pieces.remove(&first);
+        if let Some(body) = body
+            && let Some(tally) = self.tallies.get_mut(body.phase.kind())
+        {
+            tally.messages -= body.end - first;
+            self.finished.remove(&first);
+        }
+        self.count_group_after(first, true);
+        body
+    }
+
+    /// Counts the piece that begins at `first` where it begins a group, or no longer counts it.
+    fn count_group(&mut self, first: u64, counts: bool) {
+        let Some(phase) = self.pieces.get(&first).map(|body| body.phase) else { return };
+        let before = self.pieces.range(..first).next_back().map(|(_, body)| body.phase);
+        if before == Some(phase) {
+            return;
+        }
+        if let Some(tally) = self.tallies.get_mut(phase.kind()) {
+            if counts {
+                tally.groups += 1;
+            } else {
+                tally.groups -= 1;
+            }
+        }
+    }
+
+    fn count_group_after(&mut self, first: u64, counts: bool) {
+        let after = self.pieces.range(first + 1..).next().map(|(&after, _)| after);
+        if let Some(after) = after {
+            self.count_group(after, counts);
+        }
     }
 
     /// Changes the phase of every piece that `change` gives a new one for.
@@ -119,12 +245,12 @@ impl Window {
         };
         let hit: Vec<u64> = self.pieces.range(from..span.end).map(|(&first, _)| first).collect();
         for first in hit {
-            let Some(body) = self.pieces.remove(&first) else { continue };
+            let Some(body) = self.remove(first) else { continue };
             if first < span.first {
-                self.pieces.insert(first, Body { end: span.first, phase: body.phase });
+                self.insert(first, Body { end: span.first, phase: body.phase });
             }
             if body.end > span.end {
-                self.pieces.insert(span.end, body);
+                self.insert(span.end, body);
             }
         }
     }
@@ -136,6 +262,11 @@ impl Window {
         }
     }
 
+    /// The first message in a phase.
+    pub(crate) fn first(&self, wanted: impl Fn(Phase) -> bool) -> Option<u64> {
+        self.pieces.iter().find(|(_, body)| wanted(body.phase)).map(|(&first, _)| first)
+    }
+
     /// The lowest offset that is not done once transactions up to `number` are committed.
     pub(crate) fn lowest_unfinished(&self, number: u64) -> Option<u64> {
         let unfinished = |(_, body): &(&u64, &Body)| !body.phase.done_with(number);
@@ -143,8 +274,9 @@ impl Window {
     }
 
     /// What is done at or above `position` once transactions up to `number` are committed. Spans
-    /// with nothing but a gap between them are one.
-    pub(crate) fn completed(&self, position: u64, number: u64) -> Vec<Span> {
+    /// with nothing but a gap between them are one, as far as was `read`: beyond that, what looks
+    /// like a gap may be a message.
+    pub(crate) fn completed(&self, position: u64, number: u64, read: u64) -> Vec<Span> {
         let mut completed: Vec<Span> = Vec::new();
         let mut joins = false;
         for piece in self.iter() {
@@ -154,7 +286,9 @@ impl Window {
             };
             let done = piece.phase.done_with(number);
             match completed.last_mut() {
-                Some(last) if done && joins => last.end = open.end,
+                Some(last) if done && joins && open.first <= read.max(last.end) => {
+                    last.end = open.end;
+                }
                 _ if done => completed.push(open),
                 _ => {}
             }

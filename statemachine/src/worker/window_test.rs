@@ -37,6 +37,33 @@ fn flat(window: &Window) -> BTreeMap<u64, Phase> {
     window.iter().flat_map(cells).collect()
 }
 
+/// What is counted along the way is what a walk through the pieces finds.
+fn check_counts(window: &Window) -> Result<(), TestCaseError> {
+    let pieces: Vec<Piece> = window.iter().collect();
+    for phase in [
+        Phase::Received,
+        Phase::Admitting { write: 1 },
+        Phase::Ready,
+        Phase::Running,
+        Phase::Waiting,
+        Phase::Finished,
+        Phase::Sent { number: 1 },
+        Phase::Done,
+    ] {
+        let same = |piece: &&Piece| piece.phase.kind() == phase.kind();
+        let messages: u64 = pieces.iter().filter(same).map(|piece| piece.span.len()).sum();
+        prop_assert_eq!(window.count(phase), messages, "{:?}", phase);
+        let begins = |(nth, piece): &(usize, &Piece)| {
+            same(piece) && (*nth == 0 || pieces[nth - 1].phase != piece.phase)
+        };
+        let groups = pieces.iter().enumerate().filter(begins).count() as u64;
+        prop_assert_eq!(window.groups(phase), groups, "{:?}", phase);
+    }
+    let finished: Vec<Span> = window.finished().collect();
+    prop_assert_eq!(finished, window.spans(|phase| phase == Phase::Finished));
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn it_is_a_map_of_offsets(
@@ -53,11 +80,13 @@ proptest! {
             prop_assert!(pair[0].span.end <= pair[1].span.first);
             prop_assert!(!touching || pair[0].phase != pair[1].phase, "they are one piece");
         }
+        check_counts(&window)?;
         let open = map.iter().find(|(_, phase)| !phase.done_with(number));
         prop_assert_eq!(window.lowest_unfinished(number), open.map(|(&at, _)| at));
         window.forget_below(below);
         map.retain(|&at, _| at >= below);
         prop_assert_eq!(flat(&window), map);
+        check_counts(&window)?;
     }
 
     #[test]
@@ -65,9 +94,10 @@ proptest! {
         sets in prop::collection::vec((spans(), phases()), 0..12),
         position in 0..35_u64,
         number in 0..4_u64,
+        read in 0..35_u64,
     ) {
         let (window, map) = build(&sets);
-        let completed = window.completed(position, number);
+        let completed = window.completed(position, number, read);
         for (at, phase) in map.range(position..) {
             let is_in = completed.iter().any(|span| span.contains(*at));
             prop_assert_eq!(is_in, phase.done_with(number), "{}", at);
@@ -75,7 +105,11 @@ proptest! {
         for pair in completed.windows(2) {
             prop_assert!(pair[0].end < pair[1].first, "rising, not touching");
         }
-        prop_assert!(completed.iter().all(|span| position <= span.first));
+        for span in completed {
+            prop_assert!(position <= span.first);
+            let unread = span.first.max(read)..span.end;
+            prop_assert!(unread.into_iter().all(|at| map.contains_key(&at)), "{} is unknown", span);
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Kafka as far as a worker can tell, with the promise checked at every commit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_statemachine::worker::{Commit, Label, Position, Time};
-use countersign_statemachine::{Author, CommitMetadata, Disposition, Span};
+use countersign_statemachine::{Author, CommitMetadata, Disposition, Order, Span};
 
 pub(crate) const TOPIC_ID: [u8; 16] = [7; 16];
 
@@ -15,10 +15,11 @@ pub(crate) struct Log {
     pub(crate) commit: Option<Commit>,
     /// Messages whose outputs are visible, in the present life of the group.
     pub(crate) done: BTreeSet<u64>,
-    /// The last message with a visible output of this instance, since the offset was last set.
-    last_offset: Option<u64>,
-    /// Where the last visible output stands among all outputs.
-    last_index: Option<u64>,
+    /// The last message of each lane with a visible output of this instance, since the offset was
+    /// last set.
+    last_offset: BTreeMap<u64, u64>,
+    /// Where the last visible output of each lane stands among all outputs.
+    last_index: BTreeMap<u64, u64>,
 }
 
 /// An open transaction.
@@ -44,11 +45,17 @@ pub(crate) struct Producer {
     pub(crate) broken: Option<Disposition>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Kafka {
+    pub(crate) order: Order,
     pub(crate) logs: Vec<Log>,
     pub(crate) producers: Vec<Producer>,
     outputs: u64,
+}
+
+/// The key of a message: some are frequent, and neighbours may share one.
+pub(crate) fn key_of(offset: u64) -> u64 {
+    [0, 1, 1, 2, 0, 3, 1, 4, 2, 0, 0][usize::try_from(offset % 11).unwrap()]
 }
 
 impl Log {
@@ -89,6 +96,12 @@ impl Log {
         (0..self.end()).filter(is_done).filter(|&at| self.is_message(at)).collect()
     }
 
+    /// The attempts that the commit tells.
+    pub(crate) fn attempts(&self) -> BTreeMap<u64, u32> {
+        let metadata = self.metadata().and_then(|(_, metadata)| metadata);
+        metadata.into_iter().flat_map(|metadata| metadata.attempts).collect()
+    }
+
     pub(crate) fn position(&self) -> u64 {
         self.commit.as_ref().map_or(0, |commit| commit.offset)
     }
@@ -96,17 +109,27 @@ impl Log {
     /// A tool sets the offset while nobody is in the group.
     pub(crate) fn reset(&mut self, offset: u64) {
         self.commit = Some(Commit { offset, label: Label::Foreign(String::new()) });
-        self.last_offset = None;
+        self.last_offset.clear();
         self.done = (0..offset).filter(|&at| self.is_message(at)).collect();
     }
 }
 
 impl Kafka {
-    pub(crate) fn new(partitions: usize, slots: usize) -> Self {
+    pub(crate) fn new(partitions: usize, slots: usize, order: Order) -> Self {
         Self {
+            order,
             logs: (0..partitions).map(|_| Log::default()).collect(),
             producers: (0..slots).map(|_| Producer::default()).collect(),
             outputs: 0,
+        }
+    }
+
+    /// Messages of one lane keep their order.
+    pub(crate) fn lane(&self, offset: u64) -> u64 {
+        match self.order {
+            Order::Partition => 0,
+            Order::Key => key_of(offset),
+            Order::None => offset,
         }
     }
 
@@ -137,13 +160,14 @@ impl Kafka {
     /// The end of a transaction that is committed: here the promise is checked.
     pub(crate) fn commit(&mut self, open: Open) {
         for Record { partition, offset, index } in open.records {
+            let lane = self.lane(offset);
             let log = self.log(partition);
             assert!(log.is_message(offset), "there is no message {partition}@{offset}");
             assert!(log.done.insert(offset), "{partition}@{offset} is done twice");
-            let last = log.last_offset.replace(offset);
+            let last = log.last_offset.insert(lane, offset);
             assert!(last < Some(offset), "{partition}@{offset} comes after {last:?}");
-            assert!(log.last_index < Some(index), "the output of {partition}@{offset} is early");
-            log.last_index = Some(index);
+            let last = log.last_index.insert(lane, index);
+            assert!(last < Some(index), "the output of {partition}@{offset} is early");
         }
         for Position { partition, offset, metadata } in open.offsets {
             let log = self.log(partition.0);
@@ -185,9 +209,8 @@ impl Kafka {
         }
         let in_completed = completed.iter().flat_map(|span| span.first..span.end);
         let now_done: Vec<u64> =
-            (from..offset).filter(|&at| log.is_message(at)).chain(in_completed).collect();
+            (from..offset).chain(in_completed).filter(|&at| log.is_message(at)).collect();
         log.done.extend(now_done);
-        log.last_index = Some(index);
         let metadata = CommitMetadata {
             author: Author { instance: "another".to_owned(), incarnation: 1, number: index },
             prev,

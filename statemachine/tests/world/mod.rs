@@ -14,7 +14,7 @@ use countersign_statemachine::worker::{
     Time, Worker,
 };
 use countersign_statemachine::{
-    Backoff, Disposition, Entry, Expired, PartitionId, Reason, Runs, Settings, Span, StartAt,
+    Backoff, Disposition, Entry, Expired, Order, PartitionId, Reason, Runs, Settings, Span, StartAt,
 };
 
 use kafka::Open;
@@ -37,6 +37,10 @@ pub(crate) fn settings(slots: u32) -> Settings {
         transaction_records: 4,
         transaction_timeout: Duration::from_secs(2),
         handle_records: 3,
+        order: Order::Partition,
+        concurrency: 5,
+        // Room for a few spans.
+        metadata_bytes: 286,
         leave_budget: Duration::from_millis(500),
         lazy_write: Duration::from_millis(50),
         start: StartAt::Earliest,
@@ -100,7 +104,7 @@ enum Ready {
 #[derive(Debug)]
 struct Running {
     epoch: u64,
-    span: Span,
+    offsets: VecDeque<u64>,
     interrupted: bool,
 }
 
@@ -118,7 +122,8 @@ struct Process {
     slots: Vec<VecDeque<Effect>>,
     ready: Vec<Option<Ready>>,
     reads: Vec<(u64, Vec<PartitionId>)>,
-    running: BTreeMap<u32, Running>,
+    /// By partition and lane.
+    running: BTreeMap<(u32, u64), Running>,
     results: BTreeMap<u32, BTreeSet<u64>>,
     epochs: BTreeMap<u32, u64>,
     fetch: BTreeMap<u32, u64>,
@@ -165,10 +170,11 @@ impl World {
     pub(crate) fn new(settings: Settings) -> Self {
         let now = Duration::from_secs(1);
         let slots = settings.slots as usize;
+        let order = settings.order;
         let mut world = Self {
             worker: Worker::new(settings.clone(), now),
             settings,
-            kafka: Kafka::new(PARTITIONS as usize, slots),
+            kafka: Kafka::new(PARTITIONS as usize, slots, order),
             now,
             process: Process::new(slots),
             store: BTreeMap::new(),

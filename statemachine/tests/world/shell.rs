@@ -1,5 +1,8 @@
 //! What the driver, the producers, the store and the handlers do.
 
+use countersign_statemachine::CommitMetadata;
+
+use super::kafka::key_of;
 use super::*;
 
 impl Process {
@@ -50,22 +53,23 @@ impl World {
             Effect::Write { write, entries } => {
                 self.process.jobs.push_back(Job::Write(write, entries));
             }
-            Effect::Handle { partition, epoch, span, .. } => {
-                self.on_handle(partition, epoch, span);
+            Effect::Handle { partition, epoch, lane, spans, attempt } => {
+                self.on_handle((partition, epoch, lane), &spans, attempt);
             }
             Effect::Interrupt { partition } => {
-                if let Some(running) = self.process.running.get_mut(&partition.0) {
-                    running.interrupted = true;
+                for ((id, _), running) in &mut self.process.running {
+                    running.interrupted |= *id == partition.0;
                 }
             }
             Effect::Forget { partition } => {
-                self.process.running.remove(&partition.0);
+                self.process.running.retain(|(id, _), _| *id != partition.0);
                 self.process.results.remove(&partition.0);
                 self.process.epochs.remove(&partition.0);
             }
-            Effect::Release { partition, offset } => {
+            Effect::Release { partition, offset, beyond } => {
                 let results = self.process.results.entry(partition.0).or_default();
                 *results = results.split_off(&offset);
+                results.retain(|at| !beyond.iter().any(|span| span.contains(*at)));
             }
             Effect::Open { slot, .. } => self.queue(slot, Ready::Opening, effect),
             Effect::Send { slot, partition, span, .. } => {
@@ -79,6 +83,7 @@ impl World {
                 for position in offsets {
                     let id = position.partition.0;
                     assert!(self.process.epochs.contains_key(&id), "{id} is not owned");
+                    self.check_metadata(position);
                 }
                 self.queue(slot, Ready::Committing, effect);
             }
@@ -89,6 +94,17 @@ impl World {
             Effect::Notice(_) => {}
             Effect::Stop(result) => self.on_stop(result),
         }
+    }
+
+    /// Names are short here; what they leave free is not room.
+    fn check_metadata(&self, position: &Position) {
+        let metadata = CommitMetadata::decode(position.offset, &position.metadata).unwrap();
+        // One failed message is always provided for.
+        let failed = metadata.attempts.len().saturating_sub(1);
+        let lists = (metadata.completed.len() as u64, failed as u64);
+        let most = CommitMetadata::most_bytes(lists.0, lists.1, LOG_MAX);
+        assert!(position.metadata.len() as u64 <= most);
+        assert!(most <= self.settings.metadata_bytes as u64, "{lists:?} do not fit");
     }
 
     fn queue(&mut self, slot: u32, to: Ready, effect: Effect) {
@@ -118,21 +134,43 @@ impl World {
         self.process.jobs.push_back(Job::Recover(partition, epoch));
     }
 
-    fn on_handle(&mut self, partition: PartitionId, epoch: u64, span: Span) {
+    fn on_handle(
+        &mut self,
+        (partition, epoch, lane): (PartitionId, u64, u64),
+        spans: &[Span],
+        attempt: u32,
+    ) {
         let id = partition.0;
         assert_eq!(self.process.epochs.get(&id), Some(&epoch));
         let record = self.store.get(&id).expect("a handler runs after its Start is flushed");
-        for at in span.first..span.end {
+        let ours = self.group[id as usize] == Member::Ours;
+        let offsets: VecDeque<u64> = spans.iter().flat_map(|span| span.first..span.end).collect();
+        let results = self.process.results.entry(id).or_default();
+        let log = &self.kafka.logs[id as usize];
+        for &at in &offsets {
             let state = record.at(at).map(|run| run.history.state.name());
             assert_eq!(state, Some("processing"), "{id}@{at} is handled");
-            assert!(
-                !self.kafka.log(id).done.contains(&at) || self.group[id as usize] != Member::Ours
-            );
+            assert_eq!(self.kafka.lane(at), self.kafka.lane(offsets[0]), "{id}@{at} is in {lane}");
+            if ours {
+                assert!(!log.done.contains(&at), "{id}@{at} is done and handled again");
+                // Others may have counted on; what nobody may do is to forget.
+                let told = log.attempts().get(&at).copied().unwrap_or(0);
+                let known = if at == offsets[0] { attempt } else { 0 };
+                assert!(told <= known, "{id}@{at} has failed {told} times, not {known}");
+            }
+            let before = (log.position()..at).filter(|&before| log.is_message(before));
+            let mut same = before.filter(|&before| self.kafka.lane(before) == self.kafka.lane(at));
+            let ready = |before| {
+                results.contains(&before) || offsets.contains(&before) || log.done.contains(&before)
+            };
+            assert!(!ours || same.all(ready), "{id}@{at} overtakes an earlier one");
         }
-        assert!(self.kafka.log(id).commit.is_some(), "handlers wait for the first commit");
-        let running = Running { epoch, span, interrupted: false };
-        let before = self.process.running.insert(id, running);
-        assert!(before.is_none(), "{id} runs {before:?} when {span} is to be handled");
+        assert!(log.commit.is_some(), "handlers wait for the first commit");
+        let running = Running { epoch, offsets, interrupted: false };
+        let before = self.process.running.insert((id, lane), running);
+        assert!(before.is_none(), "{id} runs {before:?} when {spans:?} are to be handled");
+        let running = self.process.running.len() as u64;
+        assert!(running <= self.settings.concurrency, "{running} run at once");
     }
 
     fn on_unassign(&mut self, ids: &[PartitionId]) {
@@ -202,7 +240,11 @@ impl World {
         let (end, spans) = (log.end(), log.spans(from, to));
         self.process.fetch.insert(id, to);
         if !spans.is_empty() {
-            self.tell(Input::Received { partition, epoch, spans });
+            let keys = match self.settings.order {
+                Order::Key => spans.iter().flat_map(|s| s.first..s.end).map(key_of).collect(),
+                Order::Partition | Order::None => Vec::new(),
+            };
+            self.tell(Input::Received { partition, epoch, spans, keys });
         }
         if to == end && self.process.at_end.get(&id) != Some(&end) {
             self.process.at_end.insert(id, end);
@@ -215,30 +257,38 @@ impl World {
             return;
         }
         let nth = choice.index(self.process.running.len());
-        let (&id, running) = self.process.running.iter_mut().nth(nth).unwrap();
-        let (partition, epoch, span) = (PartitionId(id), running.epoch, running.span);
+        let (&(id, lane), running) = self.process.running.iter_mut().nth(nth).unwrap();
+        let (partition, epoch) = (PartitionId(id), running.epoch);
         if running.interrupted && choice.one_in(2) {
-            self.process.running.remove(&id);
-            self.tell(Input::Yielded { partition, epoch });
+            self.process.running.remove(&(id, lane));
+            self.tell(Input::Yielded { partition, epoch, lane });
             return;
         }
         if !self.healing && choice.one_in(6) {
-            self.process.running.remove(&id);
+            let offset = running.offsets[0];
+            self.process.running.remove(&(id, lane));
             let failure = Failure {
                 reason: Reason::Error,
                 class: FailureClass::Retryable,
                 message: "the handler failed".to_owned(),
             };
-            self.tell(Input::Failed { partition, epoch, offset: span.first, failure });
+            self.tell(Input::Failed { partition, epoch, lane, offset, failure });
             return;
         }
-        let done = Span { end: span.end - choice.below(span.len()), ..span };
-        running.span.first = done.end;
-        if done.end == span.end {
-            self.process.running.remove(&id);
+        let left = choice.index(running.offsets.len());
+        let done: Vec<u64> = running.offsets.drain(..running.offsets.len() - left).collect();
+        if running.offsets.is_empty() {
+            self.process.running.remove(&(id, lane));
         }
-        self.process.results.entry(id).or_default().extend(done.first..done.end);
-        self.tell(Input::Finished { partition, epoch, span: done });
+        self.process.results.entry(id).or_default().extend(&done);
+        let mut spans: Vec<Span> = Vec::new();
+        for at in done {
+            match spans.last_mut() {
+                Some(last) if last.end == at => last.end += 1,
+                _ => spans.push(Span::one(at)),
+            }
+        }
+        self.tell(Input::Finished { partition, epoch, lane, spans });
     }
 
     pub(super) fn apply(&mut self, entries: &[Entry]) {

@@ -1,0 +1,321 @@
+//! What a partition does next: which messages are admitted, handled and sent.
+//!
+//! Only what its commit can tell is begun. The metadata of a commit is bounded, and it lists what
+//! is done beyond the position and what has failed. [`Partition::fits`] is asked before a message
+//! is admitted, with the worst that can come of it, and again before what is finished is sent, with
+//! what comes of it. From the lowest unfinished message on there is always room: it adds to neither
+//! list.
+
+use crate::metadata::{ATTEMPT_MAX, CommitMetadata};
+use crate::settings::{Order, Settings};
+use crate::span::Span;
+
+use super::lanes::Quota;
+use super::partition::{Partition, Room, Tenure};
+use super::window::Phase;
+
+/// How many runs of a partition are admitted at once: while one is handled the next is flushed.
+const ADMITTED_RUNS: u64 = 2;
+
+/// How many messages are admitted behind others of their lane at least: one flush for so many.
+const BEHIND_MIN: u64 = 64;
+
+impl Quota {
+    fn of(settings: &Settings) -> Self {
+        match settings.order {
+            Order::Partition => {
+                let all = settings.handle_records.saturating_mul(ADMITTED_RUNS);
+                Self { all, behind: all }
+            }
+            // As many lanes can run as may, whatever waits behind them.
+            Order::Key | Order::None => {
+                let behind = settings.concurrency.max(BEHIND_MIN);
+                Self { all: behind.saturating_add(settings.concurrency), behind }
+            }
+        }
+    }
+}
+
+/// A run of a lane.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) lane: u64,
+    pub(crate) spans: Vec<Span>,
+    pub(crate) attempt: u32,
+}
+
+impl Partition {
+    /// Takes in messages that were read; those that are known are passed over.
+    pub(crate) fn receive(&mut self, spans: &[Span], keys: &[u64]) {
+        self.lanes.note(spans, keys, self.received);
+        for span in spans {
+            let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
+            let done = self.window.spans(|phase| phase == Phase::Done);
+            for fresh in without(unseen, &done) {
+                self.window.set(fresh, Phase::Received);
+                self.lanes.receive(fresh, &self.window);
+            }
+            self.received = span.end;
+        }
+        self.forget_ahead();
+    }
+
+    /// Messages that are admitted and not finished: a crash interrupts no more of them.
+    fn under_way(&self) -> u64 {
+        [Phase::Admitting { write: 0 }, Phase::Ready, Phase::Running, Phase::Waiting]
+            .map(|phase| self.window.count(phase))
+            .iter()
+            .sum()
+    }
+
+    /// Whether the metadata holds what is done, what is `sendable`, so many runs of messages more,
+    /// and every failure that can come until then.
+    fn fits(&self, sendable: u64, more: u64, settings: &Settings) -> bool {
+        let done = self.window.groups(Phase::Done) + self.window.groups(Phase::Sent { number: 0 });
+        let done = done + self.ahead.len() as u64;
+        let failed = self.attempts.len() as u64 + self.lanes.may_fail() + more.min(1);
+        let distance = self.received.saturating_sub(self.position);
+        let most = CommitMetadata::most_bytes(done + sendable + more, failed, distance);
+        most <= settings.metadata_bytes as u64
+    }
+
+    /// Admits what was received, in the order of the lanes' first messages, as far as there is
+    /// room.
+    pub(crate) fn admit(&mut self, write: u64, settings: &Settings) -> Vec<Span> {
+        let mut admitted: Vec<Span> = Vec::new();
+        if self.tenure != Tenure::Owned || self.window.count(Phase::Received) == 0 {
+            return admitted;
+        }
+        let quota = Quota::of(settings);
+        loop {
+            let under_way = self.under_way().saturating_sub(self.lanes.held());
+            let Some((lane, at)) = self.lanes.next(under_way, quota) else { break };
+            // One that fails, one that is done beyond it, and one that its lane could not do
+            // before.
+            let sendable = self.window.groups(Phase::Finished) + self.lanes.stretches();
+            let has_room = self.fits(sendable, 3, settings);
+            if !has_room && self.window.first(Phase::is_open) != Some(at) {
+                break;
+            }
+            let most = if has_room { quota.behind.saturating_sub(under_way).max(1) } else { 1 };
+            let Some(part) = self.lanes.admit(lane, most) else { break };
+            self.window.set(part, Phase::Admitting { write });
+            self.lanes.refresh(lane, &self.window);
+            match admitted.last_mut() {
+                Some(last) if last.end == part.first => last.end = part.end,
+                _ => admitted.push(part),
+            }
+        }
+        admitted
+    }
+
+    /// Store writes up to `write` are flushed: what they admitted may be handled.
+    pub(super) fn stored(&mut self, write: u64) {
+        let ready = self.window.change(|phase| match phase {
+            Phase::Admitting { write: wanted } => (wanted <= write).then_some(Phase::Ready),
+            Phase::Received
+            | Phase::Ready
+            | Phase::Running
+            | Phase::Waiting
+            | Phase::Finished
+            | Phase::Sent { .. }
+            | Phase::Done => None,
+        });
+        for span in ready {
+            self.refresh(span);
+        }
+    }
+
+    fn refresh(&mut self, span: Span) {
+        let lanes: Vec<u64> = self.lanes.of(span).map(|(lane, _)| lane).collect();
+        for lane in lanes {
+            self.lanes.refresh(lane, &self.window);
+        }
+    }
+
+    pub(crate) fn can_run(&self) -> bool {
+        self.tenure == Tenure::Owned && !self.held && self.lanes.has_ready()
+    }
+
+    /// Begins the run of a lane.
+    pub(crate) fn begin_run(&mut self, limit: u64) -> Option<Begun> {
+        if !self.can_run() {
+            return None;
+        }
+        // A message that has failed before is the first of its run, which tells its attempt.
+        let failed = |span: Span| {
+            self.attempts.range(span.first..span.end).next().map(|(&offset, _)| offset)
+        };
+        let (lane, spans) = self.lanes.start(&self.window, limit, failed)?;
+        for span in &spans {
+            self.window.set(*span, Phase::Running);
+        }
+        self.lanes.refresh(lane, &self.window);
+        let attempt = spans.first().map_or(0, |span| self.attempt(span.first));
+        Some(Begun { lane, spans, attempt })
+    }
+
+    pub(crate) fn finished(&mut self, lane: u64, spans: &[Span]) {
+        for span in spans {
+            self.window.set(*span, Phase::Finished);
+            self.lanes.finish(lane, *span);
+        }
+        self.lanes.refresh(lane, &self.window);
+    }
+
+    /// What ran in a lane and did not finish may be started once more.
+    pub(crate) fn stop_run(&mut self, lane: u64) {
+        for span in self.lanes.stop(lane) {
+            let mut from = span.first;
+            while let Some(piece) = self.window.at(from).filter(|_| from < span.end) {
+                if piece.phase == Phase::Running
+                    && let Some(ran) = piece.span.intersect(span)
+                {
+                    self.window.set(ran, Phase::Ready);
+                }
+                from = piece.span.end;
+            }
+        }
+        self.lanes.refresh(lane, &self.window);
+    }
+
+    /// A message is to be handled once more, and what follows it in its lane waits for that.
+    pub(crate) fn wait(&mut self, offset: u64) {
+        self.window.set(Span::one(offset), Phase::Waiting);
+        let lane = self.lanes.of(Span::one(offset)).next();
+        if let Some((lane, _)) = lane {
+            self.lanes.put_back(lane, offset);
+            self.lanes.refresh(lane, &self.window);
+        }
+    }
+
+    /// The retry of a message is due.
+    pub(crate) fn admit_again(&mut self, offset: u64, write: u64) {
+        self.window.set(Span::one(offset), Phase::Admitting { write });
+        self.refresh(Span::one(offset));
+    }
+
+    /// What is finished and not preceded by an open message of its lane: an output may not overtake
+    /// that of an earlier message.
+    fn free(&self) -> impl Iterator<Item = Span> + '_ {
+        let parts = self.window.finished().flat_map(|span| self.lanes.of(span));
+        let is_free = |(lane, span): &(u64, Span)| {
+            self.lanes.first_open(*lane).is_none_or(|first| span.first < first)
+        };
+        parts.filter(is_free).map(|(_, span)| span)
+    }
+
+    /// Up to `limit` messages that can be sent.
+    fn sendable(&self, limit: u64) -> Vec<Span> {
+        let mut left = limit;
+        let mut spans: Vec<Span> = Vec::new();
+        for span in self.free() {
+            let end = span.end.min(span.first.saturating_add(left));
+            let Some(part) = Span::new(span.first, end) else { break };
+            left -= part.len();
+            match spans.last_mut() {
+                Some(last) if last.end == part.first => last.end = part.end,
+                _ => spans.push(part),
+            }
+        }
+        spans
+    }
+
+    /// Those of them that nothing open precedes at all: they move the position.
+    fn leading(&self, limit: u64) -> Vec<Span> {
+        let mut left = limit;
+        let mut spans = Vec::new();
+        for piece in self.window.iter().take_while(|piece| !piece.phase.is_open()) {
+            if piece.phase == Phase::Finished {
+                let end = piece.span.end.min(piece.span.first.saturating_add(left));
+                let Some(part) = Span::new(piece.span.first, end) else { break };
+                left -= part.len();
+                spans.push(part);
+            }
+        }
+        spans
+    }
+
+    /// Takes up to `limit` finished messages into transaction `number`.
+    pub(crate) fn take_finished(
+        &mut self,
+        number: u64,
+        limit: u64,
+        settings: &Settings,
+    ) -> Vec<Span> {
+        if self.tenure == Tenure::Abandoned || self.window.count(Phase::Finished) == 0 {
+            return Vec::new();
+        }
+        if self.room == Room::Enough {
+            let spans = self.sendable(limit);
+            self.set_all(&spans, Phase::Sent { number });
+            if self.fits(0, 0, settings) {
+                return spans;
+            }
+            self.set_all(&spans, Phase::Finished);
+            self.room = Room::Spent;
+        }
+        let spans = self.leading(limit);
+        self.set_all(&spans, Phase::Sent { number });
+        spans
+    }
+
+    fn set_all(&mut self, spans: &[Span], phase: Phase) {
+        for span in spans {
+            self.window.set(*span, phase);
+        }
+    }
+
+    /// Whether a message could be sent.
+    pub(crate) fn has_finished(&self) -> bool {
+        let leads = || !self.leading(1).is_empty();
+        self.tenure != Tenure::Abandoned
+            && self.window.count(Phase::Finished) > 0
+            && (leads() || self.room == Room::Enough && self.free().next().is_some())
+    }
+
+    /// The attempts that a commit tells: of every message that is not done, as far as there is
+    /// room. There is, unless outputs were refused of messages that had finished; what is left out
+    /// is told by a later commit.
+    pub(super) fn attempts_to_tell(
+        &self,
+        offset: u64,
+        completed: &[Span],
+        settings: &Settings,
+    ) -> Vec<(u64, u32)> {
+        let distance = self.received.saturating_sub(offset);
+        let fits = |attempts: u64| {
+            // One failed message always has room: the first that is not done.
+            let more = attempts.saturating_sub(1);
+            let most = CommitMetadata::most_bytes(completed.len() as u64, more, distance);
+            most <= settings.metadata_bytes as u64
+        };
+        let is_done = |at: u64| {
+            let nth = completed.partition_point(|span| span.end <= at);
+            completed.get(nth).is_some_and(|span| span.contains(at))
+        };
+        let open = self.attempts.range(offset..).filter(|(at, _)| !is_done(**at));
+        let mut told = Vec::new();
+        for (&at, &attempt) in open {
+            if !fits(told.len() as u64 + 1) {
+                break;
+            }
+            told.push((at, attempt.min(ATTEMPT_MAX)));
+        }
+        told
+    }
+}
+
+/// The parts of a span that lie in none of the others, which are in order.
+fn without(span: Span, others: &[Span]) -> Vec<Span> {
+    let mut parts = Vec::new();
+    let mut from = span.first;
+    for other in others {
+        if let Some(hit) = other.intersect(span) {
+            parts.extend(Span::new(from, hit.first));
+            from = hit.end;
+        }
+    }
+    parts.extend(Span::new(from, span.end));
+    parts
+}
