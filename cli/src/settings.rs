@@ -13,8 +13,8 @@ use crate::exec::Command;
 use crate::failure::Failure;
 use crate::logging::LogFormat;
 use crate::values::{
-    Assignor, Compression, GroupProtocol, Interval, Memory, OnDamagedStore, OnExpired, Passed,
-    Start, names, passed_settings,
+    Assignor, Compression, GroupProtocol, Interval, Memory, MessageOrder, OnDamagedStore,
+    OnExpired, Passed, Start, names, passed_settings,
 };
 
 /// A built-in handler.
@@ -109,6 +109,14 @@ pub(crate) struct Settings {
     /// When a member that is stuck gives itself up [default: 5m]
     #[arg(long, value_name = "TIME", help_heading = "The group")]
     max_poll_interval: Option<Interval>,
+
+    /// Which messages of a partition wait for each other: all, those with the same key (those
+    /// without one count as one key), or none [default: partition]
+    #[arg(long, value_enum, value_name = "WHICH", help_heading = "Handlers")]
+    order: Option<MessageOrder>,
+    /// How many handlers run at once in each group member [default: 128]
+    #[arg(long, value_name = "N", help_heading = "Handlers")]
+    concurrency: Option<u32>,
 
     /// How long a transaction is filled at most [default: 100ms]
     #[arg(long, value_name = "TIME", help_heading = "Transactions")]
@@ -230,6 +238,8 @@ impl Settings {
             group_protocol: self.group_protocol.or(file.group_protocol),
             session_timeout: self.session_timeout.or(file.session_timeout),
             max_poll_interval: self.max_poll_interval.or(file.max_poll_interval),
+            order: self.order.or(file.order),
+            concurrency: self.concurrency.or(file.concurrency),
             linger: self.linger.or(file.linger),
             retry_backoff: self.retry_backoff.or(file.retry_backoff),
             commit_interval: self.commit_interval.or(file.commit_interval),
@@ -296,6 +306,8 @@ impl Settings {
         config.transactional_id_prefix.clone_from(&self.transactional_id_prefix);
         config.attempts = self.max_attempts;
         set(&mut config.workers, self.workers);
+        set(&mut config.order, self.order.map(Into::into));
+        set(&mut config.concurrency, self.concurrency);
         set(&mut config.start, self.start.map(Into::into));
         set(&mut config.expired, self.on_expired_commit.map(Into::into));
         set(&mut config.commit_interval, self.commit_interval.map(|it| it.0));

@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use countersign::Order;
 use countersign::kafka::librdkafka as kafka;
 use countersign::statemachine::{Expired, StartAt};
 use countersign::store::Damage;
@@ -56,6 +57,11 @@ choice! {
     /// What to do with a damaged store.
     OnDamagedStore => Damage { Quarantine, Refuse }
 }
+choice! {
+    /// Which messages of a partition wait for each other.
+    MessageOrder => Order { Partition, Key, None }
+}
+
 choice! {
     /// What to do when the commits of a known group are gone.
     OnExpired => Expired { Fail, Restart }
