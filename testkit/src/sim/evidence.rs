@@ -18,6 +18,8 @@ use super::world::World;
 pub struct Input {
     /// Its offset.
     pub offset: u64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Vec<u8>,
 }

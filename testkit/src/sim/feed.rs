@@ -33,6 +33,7 @@ impl Feed {
             rng: rng(world.seed, "feed"),
             written: Arc::clone(&written),
             id: 0,
+            keys: world.keys,
         };
         let (messages, feeding) = (world.messages, world.feeding);
         Self { task: tokio::spawn(feeder.run(messages, feeding)), written }
@@ -54,6 +55,7 @@ struct Feeder {
     rng: StdRng,
     written: Arc<Mutex<Inputs>>,
     id: u32,
+    keys: u32,
 }
 
 impl Feeder {
@@ -87,19 +89,20 @@ impl Feeder {
                 let slices: Vec<_> = values.iter().map(Vec::as_slice).collect();
                 let first = self.kafka.append_committed(topic, number, &slices);
                 for (offset, value) in (first..).zip(values) {
-                    self.note(&partition, offset, value);
+                    self.note(&partition, Input { offset, key: None, value });
                 }
             }
             _ => {
                 let value = self.value();
-                let offset = self.kafka.append(topic, number, None, &value);
-                self.note(&partition, offset, value);
+                let key = Some(format!("k{}", self.id % self.keys).into_bytes());
+                let offset = self.kafka.append(topic, number, key.as_deref(), &value);
+                self.note(&partition, Input { offset, key, value });
             }
         }
     }
 
-    fn note(&self, partition: &TopicPartition, offset: u64, value: Vec<u8>) {
+    fn note(&self, partition: &TopicPartition, input: Input) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.entry(partition.clone()).or_default().push(Input { offset, value });
+        written.entry(partition.clone()).or_default().push(input);
     }
 }

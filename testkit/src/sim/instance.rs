@@ -349,6 +349,9 @@ fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
     config.pipelined = world.pipelined;
     config.commit_interval = world.commit_interval;
     config.transaction_records = world.transaction_records;
+    config.order = world.order;
+    config.concurrency = world.concurrency;
+    config.metadata_bytes = world.metadata_bytes;
     config.retry = Backoff {
         base: Duration::from_millis(20),
         max: Duration::from_secs(1),

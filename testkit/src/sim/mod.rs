@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::model::ModelKafka;
+use crate::model::{ModelConfig, ModelKafka};
 
 use feed::Feed;
 use instance::{Instance, Setting};
@@ -35,7 +35,7 @@ use journal::Journal;
 use nemesis::Nemesis;
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 37] = [
+pub const KINDS: [&str; 38] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
@@ -65,6 +65,7 @@ pub const KINDS: [&str; 37] = [
     "freeze",
     "handler: failed",
     "handler: panicked",
+    "handler: stuck",
     "in doubt: was committed",
     "in doubt: was not committed",
     "recovery: store was behind",
@@ -131,7 +132,11 @@ struct Simulation {
 
 impl Simulation {
     fn new(world: &World, keep_timeline: bool) -> Self {
-        let kafka = ModelKafka::default();
+        let kafka = ModelKafka::new(ModelConfig {
+            // One byte more, and no transaction would commit any more.
+            offset_metadata_max_bytes: world.metadata_bytes,
+            ..ModelConfig::default()
+        });
         for (topic, partitions) in world.inputs.iter().chain(&world.outputs) {
             kafka.create_topic(topic, *partitions);
         }

@@ -73,6 +73,10 @@ impl Temper {
             self.journal.count("handler: slept");
             tokio::time::sleep(wait).await;
         }
+        if self.world.is_stuck && !self.is_calm() && message.record().key() == Some(b"k0") {
+            self.journal.count("handler: stuck");
+            return Err(HandlerError::retryable("this key fails"));
+        }
         match mood {
             Mood::Good => {}
             Mood::Fail => {

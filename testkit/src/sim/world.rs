@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign::Order;
 use countersign::kafka::TopicPartition;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -41,6 +42,16 @@ pub struct World {
     pub session_timeout_ms: u32,
     /// `max.poll.interval.ms`.
     pub max_poll_interval_ms: u32,
+    /// Which messages wait for each other.
+    pub order: Order,
+    /// How many handlers each worker runs at once.
+    pub concurrency: u32,
+    /// How many keys the input has; some messages have none.
+    pub keys: u32,
+    /// Messages of the first key fail until everything is healed.
+    pub is_stuck: bool,
+    /// The brokers' `offset.metadata.max.bytes`.
+    pub metadata_bytes: usize,
     /// Handlers in a thousand that sleep.
     pub sleeps_per_mille: u32,
     /// How long they sleep at most.
@@ -77,6 +88,11 @@ impl World {
             transaction_timeout_ms: 5_000,
             session_timeout_ms: 6_000,
             max_poll_interval_ms: 20_000,
+            order: Order::Partition,
+            concurrency: 8,
+            keys: 8,
+            is_stuck: false,
+            metadata_bytes: 4_096,
             sleeps_per_mille: 0,
             sleep_longest: Duration::ZERO,
             fails_per_mille: 0,
@@ -88,6 +104,10 @@ impl World {
 
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        Self::unordered(seed).ordered(&mut rng(seed, "order"))
+    }
+
+    fn unordered(seed: u64) -> Self {
         let rng = &mut rng(seed, "world");
         let inputs = if rng.random_bool(0.3) { 2 } else { 1 };
         let transaction_timeout_ms = rng.random_range(1_000..=6_000);
@@ -120,6 +140,24 @@ impl World {
             storm_per_mille: rng.random_range(5..=120),
             pause_longest: Some(Duration::from_millis(rng.random_range(200..=4_000))),
             ..Self::calm(seed)
+        }
+    }
+
+    /// Half of the worlds have an order other than that of partitions.
+    fn ordered(self, rng: &mut StdRng) -> Self {
+        let order = match rng.random_range(0..6) {
+            0..=2 => Order::Partition,
+            3..=4 => Order::Key,
+            _ => Order::None,
+        };
+        Self {
+            order,
+            concurrency: rng.random_range(1..=16),
+            keys: rng.random_range(1..=20),
+            is_stuck: order == Order::Key && rng.random_bool(0.5),
+            // Room for a hundred runs at most, or for nearly none.
+            metadata_bytes: [512, 600, 4_096][rng.random_range(0..3)],
+            ..self
         }
     }
 

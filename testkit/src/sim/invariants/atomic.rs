@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use countersign::kafka::TopicPartition;
+use countersign::commit_metadata::disarm;
+use countersign::kafka::{Committed, TopicPartition};
+use countersign::statemachine::CommitMetadata;
 
 use crate::model::CommitRecord;
 use crate::sim::evidence::Evidence;
@@ -45,11 +47,20 @@ fn told(history: &[CommitRecord]) -> String {
     history.iter().map(tell).collect::<Vec<_>>().join(", ")
 }
 
-/// The transaction of the first commit beyond an offset, in the order of the group's own log: the
-/// markers of a pipelined transaction may be written before those of the one before it.
+/// The transaction of the first commit that says that an offset is done, in the order of the
+/// group's own log: the markers of a pipelined transaction may be written before those of the one
+/// before it.
 fn passing(history: &[CommitRecord], offset: u64) -> Option<u64> {
-    let beyond = |record: &&CommitRecord| {
-        record.committed.as_ref().is_some_and(|committed| committed.offset > offset)
-    };
+    let beyond =
+        |record: &&CommitRecord| record.committed.as_ref().is_some_and(|it| is_done(it, offset));
     history.iter().filter(beyond).min_by_key(|record| record.position)?.transaction
+}
+
+fn is_done(committed: &Committed, offset: u64) -> bool {
+    let listed = || {
+        let bytes = disarm(&committed.metadata).ok()?;
+        let metadata = CommitMetadata::decode(committed.offset, &bytes).ok()?;
+        Some(metadata.completed.iter().any(|span| span.contains(offset)))
+    };
+    committed.offset > offset || listed() == Some(true)
 }
