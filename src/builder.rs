@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::{Backoff, Order, StartAt};
+use countersign_statemachine::{Backoff, BreakerSettings, Order, StartAt};
 
 use crate::config::Config;
 use crate::handler::{BatchHandler, Handler, Work, batch_work_of, work_of};
@@ -129,6 +129,22 @@ impl Builder {
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.config.attempts = Some(attempts);
+        self
+    }
+
+    /// The topic for dead letters (none: a message that fails for good stops the processor). What
+    /// failed as often as it may, or permanently, goes there in the transaction that passes it.
+    #[must_use]
+    pub fn dead_letters(mut self, topic: impl Into<String>) -> Self {
+        self.config.dead_letters = Some(topic.into());
+        self
+    }
+
+    /// When handling is cut down to single messages because too much fails, so that an outage does
+    /// not carry a topic into the dead letters; `None`: never.
+    #[must_use]
+    pub fn breaker(mut self, breaker: Option<BreakerSettings>) -> Self {
+        self.config.breaker = breaker;
         self
     }
 

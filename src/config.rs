@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use countersign_statemachine::{Backoff, Expired, Order, Settings, StartAt};
+use countersign_statemachine::{
+    Backoff, BreakerSettings, Expired, GiveUp, Order, Settings, StartAt,
+};
 
 use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, max_binary_len};
 use crate::kafka::librdkafka::{ClusterConfig, SettingError};
@@ -59,6 +61,12 @@ pub struct Config {
     pub retry: Backoff,
     /// How often a message may fail before the processor stops; `None`: without limit.
     pub attempts: Option<u32>,
+    /// The topic for dead letters: what failed as often as it may, or permanently, goes there in
+    /// the transaction that passes it. `None`: such a message stops the processor.
+    pub dead_letters: Option<String>,
+    /// When handling is cut down to single messages because too much fails. Without dead letters
+    /// nothing is lost by going on, and it is not looked at; `None`: never.
+    pub breaker: Option<BreakerSettings>,
     /// How long a handler may take with one message, or with one batch; `None`: as long as it
     /// wants. One that takes longer is cancelled where it waits, and its message has failed.
     pub deadline: Option<Duration>,
@@ -95,6 +103,8 @@ impl Config {
             expired: Expired::Fail,
             retry: Backoff::default(),
             attempts: None,
+            dead_letters: None,
+            breaker: Some(BreakerSettings::default()),
             deadline: None,
             rate: None,
             drain: Duration::from_secs(30),
@@ -118,6 +128,10 @@ impl Config {
             return refuse("instance", &self.instance, why, "choose one that a restart keeps");
         }
         let loops = |topic: &&String| self.cluster.topics.contains(topic);
+        if let Some(topic) = self.dead_letters.iter().find(loops) {
+            let why = "it is an input topic, so that dead letters would be processed";
+            return refuse("dead_letters", topic, why, "name another topic");
+        }
         if let Some(topic) = self.outputs.iter().find(loops) {
             let why = "it is an input topic, so that outputs would be processed again";
             return refuse("outputs", topic, why, "write to another topic");
@@ -161,6 +175,7 @@ impl Config {
 
     /// What the pure worker is told.
     pub(crate) fn settings(&self, worker: u32, incarnation: u64) -> Settings {
+        let letters = self.dead_letters.is_some();
         let max_poll = Duration::from_millis(u64::from(self.cluster.max_poll_interval_ms));
         Settings {
             instance: format!("{}-{worker}", self.instance),
@@ -181,6 +196,8 @@ impl Config {
             expired: self.expired,
             retry: self.retry,
             attempts: self.attempts,
+            give_up: if letters { GiveUp::DeadLetter } else { GiveUp::Stop },
+            breaker: self.breaker.filter(|_| letters),
             abort_backoff: Backoff { max: Duration::from_secs(5), ..Backoff::default() },
             seed: incarnation,
         }

@@ -66,6 +66,18 @@ pub enum RunError {
         /// The error.
         message: String,
     },
+    /// So much fails that policy does not allow to go on.
+    #[error(
+        "stopped by policy: too many messages fail, the last one {partition}@{offset}: {message}"
+    )]
+    Breaker {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The message that failed last.
+        offset: u64,
+        /// The error.
+        message: String,
+    },
     /// The committed offset of a partition cannot be worked with.
     #[error("stopped by policy: {partition}: {source}")]
     Position {
@@ -147,6 +159,9 @@ impl RunError {
             }
             StopReason::Message { partition, offset, attempts, message } => {
                 Self::Message { partition: name(partition), offset, attempts, message }
+            }
+            StopReason::Breaker { partition, offset, message } => {
+                Self::Breaker { partition: name(partition), offset, message }
             }
             StopReason::Position { partition, source } => {
                 Self::Position { partition: name(partition), source }

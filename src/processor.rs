@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::builder::Builder;
 use crate::config::Config;
 use crate::driver::{
-    Clerk, Driver, Host, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
+    Clerk, Driver, Host, LetterBox, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
 };
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
-use crate::kafka::{Kafka, KafkaError, Producer};
+use crate::kafka::{Kafka, KafkaError, Producer, Topic};
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
@@ -175,10 +175,11 @@ impl Processor {
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
         // Nothing is under way before both are known, so that any stop ends it well.
         let mut told = self.stop.subscribe();
-        let (cluster_id, topics) = tokio::select! {
+        let (cluster_id, topics, letters) = tokio::select! {
             known = async {
                 let cluster_id = self.first_contact(&scout).await?;
-                Ok::<_, RunError>((cluster_id, self.outputs(&scout).await?))
+                let outputs = self.outputs(&scout).await?;
+                Ok::<_, RunError>((cluster_id, outputs, self.letters(&scout).await?))
             } => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
@@ -198,6 +199,7 @@ impl Processor {
             provenance: config.provenance,
             deadline: config.deadline,
             rate: self.rate.clone(),
+            letters: letters.clone(),
             budget_bytes: config.memory_bytes,
             work: Arc::clone(&self.work),
             topics: Arc::clone(&topics),
@@ -308,6 +310,17 @@ impl Processor {
         let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
         let topics = existing(scout, &outputs, Duration::ZERO).await?;
         Ok(Arc::new(Topics::new(&topics)))
+    }
+
+    async fn letters(&self, scout: &Scout) -> Result<Option<LetterBox>, RunError> {
+        let Some(topic) = &self.config.dead_letters else { return Ok(None) };
+        let topics = existing(scout, &[Arc::from(topic.as_str())], Duration::ZERO).await?;
+        let letters = |topic: Topic| LetterBox {
+            topic: topic.name,
+            partitions: topic.partitions,
+            group: self.config.cluster.group.clone(),
+        };
+        Ok(topics.into_iter().next().map(letters))
     }
 
     fn journal(

@@ -137,15 +137,16 @@ impl Watch {
             counts: Counts::default(),
             idle: all.iter().all(|status| status.idle),
         };
-        for Counts { confirmed, committed, aborted, in_doubt, renewed, failures, unfinished } in
-            all.iter().map(|status| status.counts)
-        {
+        for counts in all.iter().map(|status| status.counts) {
+            let Counts { confirmed, committed, aborted, in_doubt, renewed, .. } = counts;
+            let Counts { failures, dead_letters, unfinished, .. } = counts;
             sum.counts.confirmed += confirmed;
             sum.counts.committed += committed;
             sum.counts.aborted += aborted;
             sum.counts.in_doubt += in_doubt;
             sum.counts.renewed += renewed;
             sum.counts.failures += failures;
+            sum.counts.dead_letters += dead_letters;
             sum.counts.unfinished += unfinished;
         }
         sum

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_statemachine::worker::{Notice, Renewal};
+use countersign_statemachine::worker::{Cause, Notice, Renewal};
 use countersign_statemachine::{Author, PartitionId};
 
 use crate::driver::Identified;
@@ -58,6 +58,22 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             error = %message,
             "message failed and is tried again"
         ),
+        Notice::DeadLettered { partition, offset, attempts, cause, message } => {
+            let cause = match cause {
+                Cause::AttemptsUsedUp => "attempts used up",
+                Cause::Rejected => "rejected",
+            };
+            let (partition, error) = (name(partition), message);
+            let told = "message given up; its dead letter goes out with the transaction";
+            tracing::warn!(instance, partition, offset, attempts, cause, %error, "{told}");
+        }
+        Notice::BreakerOpened { message } => {
+            let told = "too many messages fail; single ones are tried until one succeeds";
+            tracing::error!(instance, error = %message, "{told}");
+        }
+        Notice::BreakerClosed => {
+            tracing::info!(instance, "a message succeeded; everything is handled again");
+        }
         Notice::Renewing { slot, why } => renewing(instance, *slot, *why),
     }
 }

@@ -61,6 +61,7 @@ fn links_between_documents_lead_somewhere() {
             "docs/architecture.md",
             "docs/cli.md",
             "docs/exec.md",
+            "docs/failures.md",
             "docs/format.md",
             "docs/glossary.md",
             "docs/states.md",

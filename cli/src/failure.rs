@@ -98,6 +98,9 @@ fn judge(error: &RunError) -> (Exit, Option<&'static str>) {
         RunError::Message { .. } => {
             (Exit::Policy, Some("remove the cause and start again: the message is not passed over"))
         }
+        RunError::Breaker { .. } => {
+            (Exit::Policy, Some("see why; what was given up before is in the dead letters"))
+        }
         RunError::Position { .. } => (Exit::Policy, None),
         RunError::OutOfRange { .. } => {
             let hint = "set a committed offset with kafka-consumer-groups --reset-offsets";

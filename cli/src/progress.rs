@@ -72,6 +72,7 @@ impl Progress {
             aborted = counts.aborted,
             in_doubt = counts.in_doubt,
             failures = counts.failures,
+            dead_letters = counts.dead_letters,
             unfinished = counts.unfinished,
             "ended"
         );
@@ -109,6 +110,7 @@ async fn log(mut view: View) {
             aborted = counts.aborted,
             in_doubt = counts.in_doubt,
             failures = counts.failures,
+            dead_letters = counts.dead_letters,
             connection = status.connection.name(),
             "progress"
         );
@@ -200,6 +202,7 @@ impl Seen {
             ("aborted", counts.aborted),
             ("in doubt", counts.in_doubt),
             ("failures", counts.failures),
+            ("dead letters", counts.dead_letters),
         ];
         let seldom = seldom.into_iter().filter(|(_, count)| *count > 0);
         let counted = always.into_iter().chain(seldom);

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::logging::LogFormat;
 use crate::values::{
     Assignor, Compression, GroupProtocol, Interval, Memory, MessageOrder, OnDamagedStore,
-    OnExpired, Passed, Start, names, passed_settings,
+    OnExpired, OnManyFailures, Passed, Start, names, passed_settings,
 };
 
 /// A built-in handler.
@@ -44,7 +44,7 @@ pub(crate) enum Handling<'a> {
 pub(crate) struct Settings {
     /// Where to find Kafka
     #[arg(long, value_name = "HOST:PORT[,..]")]
-    brokers: Option<String>,
+    pub(crate) brokers: Option<String>,
     /// The consumer group
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
@@ -80,7 +80,7 @@ pub(crate) struct Settings {
     /// table `librdkafka`, the place for passwords
     #[arg(short = 'X', long = "librdkafka", value_name = "SETTING=VALUE")]
     #[serde(deserialize_with = "passed_settings")]
-    librdkafka: Vec<Passed>,
+    pub(crate) librdkafka: Vec<Passed>,
     /// How the log is written [default: text]
     #[arg(long, value_enum, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -156,12 +156,25 @@ pub(crate) struct Settings {
     /// How long a shutdown waits for work under way [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Limits")]
     drain: Option<Interval>,
-    /// How often a message may fail before the processor stops [default: without limit]
-    #[arg(long, value_name = "N", help_heading = "Limits")]
+    /// How often a message may fail before it is given up [default: without limit]
+    #[arg(long, value_name = "N", help_heading = "Failures")]
     max_attempts: Option<u32>,
+    /// The topic for messages that failed for good [default: none, they stop the processor]
+    #[arg(long, value_name = "TOPIC", help_heading = "Failures")]
+    dead_letters: Option<String>,
+    /// What happens when too many messages fail: single ones are tried until one succeeds, the
+    /// processor stops, or nothing [default: probe; go-on without dead letters]
+    #[arg(long, value_enum, value_name = "POLICY", help_heading = "Failures")]
+    on_many_failures: Option<OnManyFailures>,
+    /// How long the first wait before a failed message is tried again is [default: 100ms]
+    #[arg(long, value_name = "TIME", help_heading = "Failures")]
+    retry_base: Option<Interval>,
+    /// How long such a wait is at most [default: 10s]
+    #[arg(long, value_name = "TIME", help_heading = "Failures")]
+    retry_max: Option<Interval>,
     /// How long a handler may take with a message, which then has failed [default: without limit;
     /// 30s for the handler exec]
-    #[arg(long, value_name = "TIME", help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", help_heading = "Failures")]
     deadline: Option<Interval>,
     /// How many messages are handled per second, over all workers [default: without limit]
     #[arg(long, value_name = "N", help_heading = "Limits")]
@@ -178,21 +191,6 @@ pub(crate) struct Settings {
     on_damaged_store: Option<OnDamagedStore>,
 }
 
-/// What the file says of the way to Kafka.
-#[derive(Default)]
-pub(crate) struct Connection {
-    pub(crate) brokers: Option<String>,
-    pub(crate) librdkafka: Vec<Passed>,
-}
-
-impl Connection {
-    /// Reads the file of `countersign run`.
-    pub(crate) fn of_file(path: &Path) -> Result<Self, Failure> {
-        let Settings { brokers, librdkafka, .. } = Settings::read(path)?;
-        Ok(Self { brokers, librdkafka })
-    }
-}
-
 impl Settings {
     /// Adds what the file says and no flag does.
     pub(crate) fn with_file(self) -> Result<Self, Failure> {
@@ -201,7 +199,7 @@ impl Settings {
         Ok(self.over(file))
     }
 
-    fn read(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| Failure::usage(format!("--config {shown}: {error}")))?;
@@ -252,6 +250,10 @@ impl Settings {
             connect_timeout: self.connect_timeout.or(file.connect_timeout),
             drain: self.drain.or(file.drain),
             max_attempts: self.max_attempts.or(file.max_attempts),
+            dead_letters: self.dead_letters.or(file.dead_letters),
+            on_many_failures: self.on_many_failures.or(file.on_many_failures),
+            retry_base: self.retry_base.or(file.retry_base),
+            retry_max: self.retry_max.or(file.retry_max),
             deadline: self.deadline.or(file.deadline),
             rate: self.rate.or(file.rate),
             memory: self.memory.or(file.memory),
@@ -317,6 +319,10 @@ impl Settings {
         set(&mut config.connect_timeout, self.connect_timeout.map(|it| it.0));
         set(&mut config.drain, self.drain.map(|it| it.0));
         config.rate = self.rate;
+        config.dead_letters.clone_from(&self.dead_letters);
+        set(&mut config.breaker, self.on_many_failures.map(OnManyFailures::breaker));
+        set(&mut config.retry.base, self.retry_base.map(|it| it.0));
+        set(&mut config.retry.max, self.retry_max.map(|it| it.0));
         config.deadline = self.deadline.map(|it| it.0);
         if self.handler == Some(HandlerName::Exec) {
             config.deadline.get_or_insert(EXEC_DEADLINE);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use countersign::Order;
 use countersign::kafka::librdkafka as kafka;
-use countersign::statemachine::{Expired, StartAt};
+use countersign::statemachine::{BreakerAction, BreakerSettings, Expired, StartAt};
 use countersign::store::Damage;
 use jiff::SignedDuration;
 use serde::de::Error as _;
@@ -65,6 +65,27 @@ choice! {
 choice! {
     /// What to do when the commits of a known group are gone.
     OnExpired => Expired { Fail, Restart }
+}
+
+/// What happens when too many messages fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnManyFailures {
+    Probe,
+    Stop,
+    GoOn,
+}
+
+impl OnManyFailures {
+    /// The breaker that does it.
+    pub(crate) fn breaker(self) -> Option<BreakerSettings> {
+        let breaker = |action| Some(BreakerSettings { action, ..BreakerSettings::default() });
+        match self {
+            Self::Probe => breaker(BreakerAction::Probe),
+            Self::Stop => breaker(BreakerAction::Stop),
+            Self::GoOn => None,
+        }
+    }
 }
 
 /// A length of time with its unit: `100ms`, `5s`, `1m 30s`.

@@ -13,6 +13,7 @@ use crate::status::Connection;
 use crate::telemetry;
 
 use super::Driver;
+use super::letters::GivenUp;
 use super::poll::{Command, Grant};
 use super::run::{Progress, Results, RunInput};
 use super::shelf::{Running, Shelf};
@@ -31,6 +32,9 @@ impl Driver {
             Effect::Write { write, entries } => self.clerk.append(write, entries, &self.inbox),
             Effect::Handle { partition, epoch, lane, spans, attempt } => {
                 self.start_run((partition, epoch, lane), spans, attempt);
+            }
+            Effect::DeadLetter { partition, epoch, offset, attempts, cause, failure } => {
+                self.dead_letter(GivenUp { partition, epoch, offset, attempts, cause, failure });
             }
             Effect::Interrupt { partition } => {
                 if let Some(shelf) = self.shelves.get(&partition) {

@@ -14,6 +14,7 @@ mod effects;
 mod host;
 mod inbox;
 mod jobs;
+mod letters;
 mod poll;
 mod rate;
 mod run;
@@ -27,6 +28,7 @@ use host::Loop;
 
 pub(crate) use clerk::Clerk;
 pub(crate) use jobs::settle_unowned;
+pub(crate) use letters::LetterBox;
 pub(crate) use rate::Rate;
 pub(crate) use run::{Progress, RunInput};
 pub(crate) use scout::{Scout, existing, persistently};
@@ -51,6 +53,7 @@ use crate::status::StatusCell;
 use budget::Budget;
 use inbox::{Inbox, News};
 use jobs::Finding;
+use letters::now_ms;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slot::{Order, SlotConfig, SlotLoop};
@@ -68,6 +71,8 @@ pub(crate) struct Parts<K: Kafka> {
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
     pub(crate) rate: Rate,
+    /// Where dead letters go, if there are any.
+    pub(crate) letters: Option<LetterBox>,
     /// How much input may be in memory.
     pub(crate) budget_bytes: usize,
     pub(crate) work: Arc<dyn Work>,
@@ -118,6 +123,7 @@ pub(crate) struct Driver {
     budget: Budget,
     deadline: Option<Duration>,
     rate: Rate,
+    letters: Option<LetterBox>,
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
     author: Author,
@@ -192,6 +198,7 @@ impl Driver {
             budget,
             deadline: parts.deadline,
             rate: parts.rate,
+            letters: parts.letters,
             work: parts.work,
             topics: parts.topics,
             clerk: parts.clerk,
@@ -301,6 +308,9 @@ impl Driver {
                 }
             }
             News::Failed { partition, epoch, lane, offset, failure } => {
+                if let Some(shelf) = self.shelves.get_mut(&partition) {
+                    shelf.note_failure(offset, now_ms());
+                }
                 self.handle(Input::Failed { partition, epoch, lane, offset, failure });
             }
             News::Yielded { partition, epoch, lane } => {

@@ -62,6 +62,13 @@ impl Results {
         self.spans.iter().map(|(span, _)| *span)
     }
 
+    /// One message with one output.
+    pub(super) fn one(offset: u64, output: Output) -> Self {
+        let mut results = Self { outputs: vec![output], ..Self::default() };
+        results.push(offset);
+        results
+    }
+
     /// The outputs of the message at `offset`.
     pub(super) fn outputs(&self, offset: u64) -> &[Output] {
         let nth = self.spans.partition_point(|(span, _)| span.end <= offset);

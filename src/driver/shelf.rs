@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use countersign_statemachine::Span;
 use tokio::task::AbortHandle;
 
-use crate::kafka::{Batch, TopicPartition};
+use crate::kafka::{Batch, Record, TopicPartition};
 
 use super::budget::Share;
 use super::run::Results;
@@ -40,6 +40,8 @@ pub(super) struct Shelf {
     /// By lane; those that have ended are looked for when there are many.
     running: BTreeMap<u64, Running>,
     running_most: usize,
+    /// When messages that are not done failed first, in milliseconds since the epoch.
+    failed: BTreeMap<u64, i64>,
     /// Done messages whose batches are still here, from the position on.
     done: BTreeMap<u64, u64>,
     pub(super) share: Share,
@@ -55,6 +57,7 @@ impl Shelf {
             results: BTreeMap::new(),
             running: BTreeMap::new(),
             running_most: RUNNING_LEAST,
+            failed: BTreeMap::new(),
             done: BTreeMap::new(),
             share,
         }
@@ -88,6 +91,21 @@ impl Shelf {
         let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
         let reached = self.batches.range(from..);
         reached.take_while(|(batch, _)| batch.begins_below(span.end)).cloned().collect()
+    }
+
+    /// A message that is not done.
+    pub(super) fn record(&self, offset: u64) -> Option<Record> {
+        let batches = self.batches(Span::one(offset));
+        let (batch, _) = batches.first()?;
+        batch.record(batch.index_of(offset)).filter(|record| record.offset() == offset)
+    }
+
+    pub(super) fn note_failure(&mut self, offset: u64, now_ms: i64) {
+        self.failed.entry(offset).or_insert(now_ms);
+    }
+
+    pub(super) fn first_failed(&self, offset: u64) -> Option<i64> {
+        self.failed.get(&offset).copied()
     }
 
     pub(super) fn start(&mut self, lane: u64, running: Running) {
@@ -149,6 +167,7 @@ impl Shelf {
             }
             self.results.remove(&first);
         }
+        self.failed = self.failed.split_off(&offset);
         let mut room = false;
         while let Some((batch, _)) = self.batches.front() {
             if batch.end() > offset {

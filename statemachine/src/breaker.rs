@@ -17,6 +17,17 @@ pub struct BreakerSettings {
     pub window: u32,
     /// How long it waits before it tries a message, and then the next one.
     pub probe: Backoff,
+    /// What happens when it opens.
+    pub action: BreakerAction,
+}
+
+/// What happens when a [`Breaker`] opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BreakerAction {
+    /// Single messages are tried until one succeeds.
+    Probe,
+    /// The worker stops.
+    Stop,
 }
 
 impl Default for BreakerSettings {
@@ -30,6 +41,7 @@ impl Default for BreakerSettings {
                 max: Duration::from_secs(30),
                 ..Backoff::default()
             },
+            action: BreakerAction::Probe,
         }
     }
 }
@@ -83,6 +95,11 @@ impl Breaker {
     pub fn new(settings: BreakerSettings, seed: u64) -> Self {
         let last = VecDeque::new();
         Self { settings, last, failures: 0, row: 0, state: State::Closed, seed }
+    }
+
+    /// What happens when it opens.
+    pub fn action(&self) -> BreakerAction {
+        self.settings.action
     }
 
     /// Whether only single messages are tried.

@@ -20,12 +20,12 @@ mod transition;
 pub mod worker;
 
 pub use backoff::Backoff;
-pub use breaker::{Breaker, BreakerSettings, Leave, Switch};
+pub use breaker::{Breaker, BreakerAction, BreakerSettings, Leave, Switch};
 pub use disposition::Disposition;
 pub use entry::{End, Entry, Moved, Note, Part, PartitionId, TransactionRecord};
 pub use metadata::{ATTEMPT_MAX, Author, CommitMetadata, MetadataError, NAME_BYTES_MAX, Trial};
 pub use runs::{ApplyError, Change, Run, Runs};
-pub use settings::{Expired, Order, Settings, StartAt};
+pub use settings::{Expired, GiveUp, Order, Settings, StartAt};
 pub use span::Span;
 pub use state::{History, Outcome, Reason, State};
 pub use transition::{Durability, Event, InvalidTransition, transition};

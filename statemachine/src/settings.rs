@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::breaker::BreakerSettings;
 
 /// The worker's settings, checked by the shell.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,10 @@ pub struct Settings {
     pub retry: Backoff,
     /// How often a message may fail; `None`: without limit.
     pub attempts: Option<u32>,
+    /// What happens to a message that failed for good.
+    pub give_up: GiveUp,
+    /// When handling is cut down to single messages; `None`: never.
+    pub breaker: Option<BreakerSettings>,
     /// How long transactions pause after one was aborted.
     pub abort_backoff: Backoff,
     /// Seeds the jitter.
@@ -55,6 +60,15 @@ pub enum Order {
     Key,
     /// None.
     None,
+}
+
+/// What happens to a message that failed for good: as often as it may, or permanently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GiveUp {
+    /// The worker stops; the message stays undone.
+    Stop,
+    /// Its dead letter takes the place of its outputs, and it is done.
+    DeadLetter,
 }
 
 /// Where a group starts that has no commit at all.

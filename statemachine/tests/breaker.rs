@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use countersign_statemachine::{Backoff, Breaker, BreakerSettings, Leave, Switch};
+use countersign_statemachine::{Backoff, Breaker, BreakerAction, BreakerSettings, Leave, Switch};
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::from_secs(100);
@@ -11,7 +11,7 @@ const NOW: Duration = Duration::from_secs(100);
 fn settings() -> BreakerSettings {
     let second = Duration::from_secs(1);
     let probe = Backoff { base: second, factor: 2.0, max: Duration::from_secs(4), jitter: 0.0 };
-    BreakerSettings { row: 5, share: 0.5, window: 20, probe }
+    BreakerSettings { row: 5, share: 0.5, window: 20, probe, action: BreakerAction::Probe }
 }
 
 fn opened() -> Breaker {

@@ -11,7 +11,7 @@ use countersign_statemachine::worker::{
     Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, SlotEvent, Worker,
 };
 use countersign_statemachine::{
-    Backoff, CommitMetadata, Expired, Order, PartitionId, Reason, Settings, Span, StartAt,
+    Backoff, CommitMetadata, Expired, GiveUp, Order, PartitionId, Reason, Settings, Span, StartAt,
 };
 use proptest::prelude::*;
 
@@ -40,6 +40,8 @@ fn settings(order: Order, metadata_bytes: usize) -> Settings {
         expired: Expired::Fail,
         retry: quick,
         attempts: None,
+        give_up: GiveUp::Stop,
+        breaker: None,
         abort_backoff: quick,
         seed: 0,
     }

@@ -12,7 +12,7 @@ use countersign::kafka::librdkafka::{ClusterConfig, ReadFrom, read_topic};
 use super::{Format, Target};
 use crate::failure::{self, Exit, Failure};
 use crate::letters::{Filter, Letter, table, text};
-use crate::settings::Connection;
+use crate::settings::Settings;
 use crate::stdout;
 use crate::values::{Interval, Passed};
 
@@ -102,8 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 impl Cluster {
     fn config(&self, topic: &str) -> Result<ClusterConfig, Failure> {
-        let file = self.config.as_deref().map(Connection::of_file).transpose()?;
-        let file = file.unwrap_or_default();
+        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
         let brokers = self.brokers.clone().or(file.brokers).ok_or_else(|| {
             Failure::usage("missing: --brokers; give it as a flag, or in the file of --config")
         })?;

@@ -10,6 +10,7 @@ mod support;
 
 mod broker_loss;
 mod damaged_store;
+mod dead_letters;
 mod exec;
 mod kill_every_2_s;
 mod refusals;

@@ -5,7 +5,7 @@ use thiserror::Error;
 use crate::entry::{Entry, PartitionId};
 use crate::span::Span;
 
-use super::input::Call;
+use super::input::{Call, Failure};
 
 /// Something to be done outside. Effects are to be started in the order they are given.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,22 @@ pub enum Effect {
         spans: Vec<Span>,
         /// How often the first of them failed before.
         attempt: u32,
+    },
+    /// The message is given up: its dead letter is its only output. It comes before the `Send` of
+    /// the message.
+    DeadLetter {
+        /// Which partition.
+        partition: PartitionId,
+        /// Its ownership.
+        epoch: u64,
+        /// Which message.
+        offset: u64,
+        /// How often it has failed.
+        attempts: u32,
+        /// Why it is given up.
+        cause: Cause,
+        /// How it failed last.
+        failure: Failure,
     },
     /// Stop the handlers of every lane after the message they are at; each answers by `Yielded`
     /// unless it ends first.
@@ -151,6 +167,15 @@ pub enum Renewal {
     InDoubt,
 }
 
+/// Why a message is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// It failed as often as it may.
+    AttemptsUsedUp,
+    /// Trying again cannot help.
+    Rejected,
+}
+
 /// Something an operator should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -213,6 +238,26 @@ pub enum Notice {
         /// The error.
         message: String,
     },
+    /// A message is given up and becomes a dead letter.
+    DeadLettered {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which message.
+        offset: u64,
+        /// How often it has failed.
+        attempts: u32,
+        /// Why it is given up.
+        cause: Cause,
+        /// The error.
+        message: String,
+    },
+    /// Too much fails: single messages are tried until one succeeds.
+    BreakerOpened {
+        /// The last error.
+        message: String,
+    },
+    /// A message succeeded: everything is handled again.
+    BreakerClosed,
     /// A producer is created anew.
     Renewing {
         /// Which slot.
@@ -252,6 +297,16 @@ pub enum StopReason {
         offset: u64,
         /// How often it has failed.
         attempts: u32,
+        /// The error.
+        message: String,
+    },
+    /// So much fails that policy does not allow to go on.
+    #[error("too many messages fail, the last one at offset {offset}: {message}")]
+    Breaker {
+        /// Which partition.
+        partition: PartitionId,
+        /// The message that failed last.
+        offset: u64,
         /// The error.
         message: String,
     },

@@ -5,16 +5,15 @@ use std::ops::Bound;
 
 use crate::entry::{Moved, Note, PartitionId};
 use crate::span::Span;
-use crate::state::Reason;
 use crate::transition::Event;
 
-use super::effect::{Effect, Notice, StopReason};
-use super::input::{Failure, FailureClass};
+use super::effect::Effect;
+use super::input::Failure;
 use super::partition::{Partition, Tenure};
 use super::{Time, Worker};
 
 impl Partition {
-    fn moved(&self, span: Span, event: Event, note: Note) -> Moved {
+    pub(super) fn moved(&self, span: Span, event: Event, note: Note) -> Moved {
         Moved { partition: self.id, span, event, note }
     }
 }
@@ -45,6 +44,7 @@ impl Worker {
     pub(super) fn on_finished(&mut self, id: PartitionId, epoch: u64, lane: u64, spans: &[Span]) {
         if let Some(partition) = self.owned(id, epoch) {
             partition.finished(lane, spans);
+            self.note_success(spans.iter().map(|span| span.len()).sum());
         }
     }
 
@@ -63,35 +63,6 @@ impl Worker {
         let Some(partition) = self.owned(id, epoch) else { return };
         partition.stop_run(lane);
         self.fail(id, offset, failure);
-    }
-
-    /// A message failed: it waits for its retry, or stops the worker.
-    pub(super) fn fail(&mut self, id: PartitionId, offset: u64, failure: Failure) {
-        let now = self.now;
-        let Some(partition) = self.partitions.get_mut(&id) else { return };
-        let Failure { reason, class, message } = failure;
-        let attempt = partition.count_attempt(offset, reason);
-        partition.wait(offset);
-        let wait = self.settings.retry.wait(attempt, self.settings.seed ^ offset);
-        partition.retries.insert(offset, now + wait);
-        let note = Note::Failure(message.clone());
-        let moved = partition.moved(Span::one(offset), Event::RolledBack(reason), note);
-        self.note([moved]);
-        self.counts.failures += 1;
-        let used_up = self.settings.attempts.is_some_and(|limit| attempt >= limit);
-        if used_up || class != FailureClass::Retryable {
-            let attempts = attempt;
-            self.stop(Err(StopReason::Message { partition: id, offset, attempts, message }));
-            return;
-        }
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.notice(Notice::Retry { partition: id, offset, attempt, wait_ms, message });
-    }
-
-    /// The message whose output Kafka refused fails by itself.
-    pub(super) fn blame(&mut self, id: PartitionId, offset: u64, message: String) {
-        let class = FailureClass::Retryable;
-        self.fail(id, offset, Failure { reason: Reason::Error, class, message });
     }
 
     pub(super) fn advance_handling(&mut self) {
@@ -122,12 +93,13 @@ impl Worker {
     /// Begins runs of lanes, one of each partition in turn, as long as handlers are free.
     fn begin_runs(&mut self) {
         let running: u64 = self.partitions.values().map(|p| p.lanes.running()).sum();
-        let mut free = self.settings.concurrency.saturating_sub(running);
+        let (runs, messages) = self.allowance();
+        let mut free = runs.saturating_sub(running);
         while free > 0
             && let Some(partition) = next_after(&mut self.partitions, self.served)
         {
             self.served = Some(partition.id);
-            let Some(begun) = partition.begin_run(self.settings.handle_records) else { return };
+            let Some(begun) = partition.begin_run(messages) else { return };
             free -= 1;
             self.effects.push_back(Effect::Handle {
                 partition: partition.id,
@@ -166,7 +138,8 @@ impl Worker {
 
     pub(super) fn handling_due(&self) -> Option<Time> {
         let owned = self.partitions.values().filter(|p| p.tenure == Tenure::Owned);
-        owned.flat_map(|p| p.retries.values().copied()).min()
+        let retries = owned.flat_map(|p| p.retries.values().copied());
+        retries.chain(self.probe_due()).min()
     }
 }
 

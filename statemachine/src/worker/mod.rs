@@ -19,6 +19,7 @@
 mod assignment;
 mod commit;
 mod effect;
+mod failing;
 mod handling;
 mod input;
 mod journal;
@@ -30,7 +31,7 @@ mod slots;
 mod transaction;
 mod window;
 
-pub use effect::{Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
+pub use effect::{Cause, Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
 pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, SlotEvent};
 pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
@@ -38,6 +39,7 @@ pub use transaction::is_suspicious;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::breaker::Breaker;
 use crate::entry::{Entry, Moved, PartitionId};
 use crate::settings::Settings;
 use crate::span::Span;
@@ -65,6 +67,8 @@ pub struct Counts {
     pub renewed: u64,
     /// Failures of messages.
     pub failures: u64,
+    /// Messages that were given up and became dead letters.
+    pub dead_letters: u64,
     /// Messages that are known and not done.
     pub unfinished: u64,
 }
@@ -89,6 +93,7 @@ pub struct Worker {
     alone: BTreeMap<PartitionId, Vec<Span>>,
     /// The partition whose handler was begun last.
     served: Option<PartitionId>,
+    breaker: Option<Breaker>,
     /// When a slot was fenced without a reason that is known.
     fences: VecDeque<Time>,
     journal: Journal,
@@ -118,6 +123,7 @@ impl Worker {
             resume_at: now,
             alone: BTreeMap::new(),
             served: None,
+            breaker: settings.breaker.map(|it| Breaker::new(it, settings.seed)),
             fences: VecDeque::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),

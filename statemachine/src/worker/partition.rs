@@ -40,6 +40,19 @@ pub(crate) enum Room {
     Spent,
 }
 
+/// The parts of a span by how their messages end.
+fn by_outcome(span: Span, outcomes: &BTreeMap<u64, Outcome>) -> Vec<(Span, Outcome)> {
+    let mut parts = Vec::new();
+    let mut from = span.first;
+    for (&offset, &outcome) in outcomes.range(span.first..span.end) {
+        parts.extend(Span::new(from, offset).map(|before| (before, Outcome::Processed)));
+        parts.push((Span::one(offset), outcome));
+        from = offset + 1;
+    }
+    parts.extend(Span::new(from, span.end).map(|after| (after, Outcome::Processed)));
+    parts
+}
+
 /// What a transaction sent for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -72,6 +85,8 @@ pub(crate) struct Partition {
     /// that whose handler failed, and an earlier one whose output was refused.
     pub(crate) retries: BTreeMap<u64, Time>,
     pub(crate) attempts: BTreeMap<u64, u32>,
+    /// How messages end that are finished otherwise than by their handler.
+    pub(crate) outcomes: BTreeMap<u64, Outcome>,
     pub(crate) lanes: Lanes,
     /// What a former owner completed and reading has not reached: each is a run of its own.
     pub(crate) ahead: VecDeque<Span>,
@@ -99,6 +114,7 @@ impl Partition {
             received: 0,
             retries: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             lanes: Lanes::new(order),
             ahead: VecDeque::new(),
             room: Room::Enough,
@@ -229,16 +245,19 @@ impl Partition {
         let (position, window) = (self.position, &self.window);
         let is_done = |at| window.at(at).is_some_and(|piece| piece.phase == Phase::Done);
         self.attempts.retain(|&at, _| at >= position && !is_done(at));
+        let outcomes = self.outcomes.clone();
+        self.outcomes.retain(|&at, _| at >= position && !is_done(at));
         self.released = sent.released;
         self.committing = None;
         self.held = false;
-        let moved = |(span, _)| Moved {
+        let moved = |(span, outcome)| Moved {
             partition: self.id,
             span,
-            event: Event::Committed(Outcome::Processed),
+            event: Event::Committed(outcome),
             note: Note::Transaction(number),
         };
-        widened.into_iter().map(moved).collect()
+        let parts = widened.iter().flat_map(|(span, _)| by_outcome(*span, &outcomes));
+        parts.map(moved).collect()
     }
 
     /// From the first to the last message of transaction `number`, and how many there are.

@@ -1,7 +1,7 @@
 //! How a partition is taken up.
 
 use crate::worker::Position;
-use crate::{Backoff, History, MetadataError, Order};
+use crate::{Backoff, GiveUp, History, MetadataError, Order};
 use std::time::Duration;
 
 use super::*;
@@ -27,6 +27,8 @@ fn settings() -> Settings {
         expired: Expired::Fail,
         retry: Backoff::default(),
         attempts: None,
+        give_up: GiveUp::Stop,
+        breaker: None,
         abort_backoff: Backoff::default(),
         seed: 0,
     }

@@ -9,6 +9,7 @@
 use crate::metadata::{ATTEMPT_MAX, CommitMetadata};
 use crate::settings::{Order, Settings};
 use crate::span::Span;
+use crate::state::Outcome;
 
 use super::lanes::Quota;
 use super::partition::{Partition, Room, Tenure};
@@ -186,6 +187,15 @@ impl Partition {
         if let Some((lane, _)) = lane {
             self.lanes.put_back(lane, offset);
             self.lanes.refresh(lane, &self.window);
+        }
+    }
+
+    /// A message is finished otherwise than by its handler.
+    pub(crate) fn conclude(&mut self, offset: u64, outcome: Outcome) {
+        self.outcomes.insert(offset, outcome);
+        let lane = self.lanes.of(Span::one(offset)).next();
+        if let Some((lane, span)) = lane {
+            self.finished(lane, &[span]);
         }
     }
 

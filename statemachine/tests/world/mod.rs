@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Found, Input, Position, SlotEvent, StopReason,
-    Time, Worker,
+    Call, Cause, Commit, Effect, Failure, FailureClass, Found, Input, Position, SlotEvent,
+    StopReason, Time, Worker,
 };
 use countersign_statemachine::{
-    Backoff, Disposition, Entry, Expired, Order, PartitionId, Reason, Runs, Settings, Span, StartAt,
+    Backoff, BreakerAction, BreakerSettings, Disposition, Entry, Expired, GiveUp, Order,
+    PartitionId, Reason, Runs, Settings, Span, StartAt,
 };
 
 use kafka::Open;
@@ -46,7 +47,15 @@ pub(crate) fn settings(slots: u32) -> Settings {
         start: StartAt::Earliest,
         expired: Expired::Fail,
         retry: backoff(10, 40),
-        attempts: None,
+        attempts: Some(3),
+        give_up: GiveUp::DeadLetter,
+        breaker: Some(BreakerSettings {
+            row: 5,
+            share: 0.6,
+            window: 12,
+            probe: backoff(10, 40),
+            action: BreakerAction::Probe,
+        }),
         abort_backoff: backoff(5, 20),
         seed: 7,
     }
@@ -125,6 +134,8 @@ struct Process {
     /// By partition and lane.
     running: BTreeMap<(u32, u64), Running>,
     results: BTreeMap<u32, BTreeSet<u64>>,
+    /// Messages whose result is a dead letter.
+    letters: BTreeSet<(u32, u64)>,
     epochs: BTreeMap<u32, u64>,
     fetch: BTreeMap<u32, u64>,
     at_end: BTreeMap<u32, u64>,

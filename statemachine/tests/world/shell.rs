@@ -56,6 +56,13 @@ impl World {
             Effect::Handle { partition, epoch, lane, spans, attempt } => {
                 self.on_handle((partition, epoch, lane), &spans, attempt);
             }
+            Effect::DeadLetter { partition, epoch, offset, attempts, cause, .. } => {
+                assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
+                let limit = self.settings.attempts.unwrap();
+                assert!(cause == Cause::Rejected || attempts >= limit);
+                self.process.letters.insert((partition.0, offset));
+                self.process.results.entry(partition.0).or_default().insert(offset);
+            }
             Effect::Interrupt { partition } => {
                 for ((id, _), running) in &mut self.process.running {
                     running.interrupted |= *id == partition.0;
@@ -267,11 +274,12 @@ impl World {
         if !self.healing && choice.one_in(6) {
             let offset = running.offsets[0];
             self.process.running.remove(&(id, lane));
-            let failure = Failure {
-                reason: Reason::Error,
-                class: FailureClass::Retryable,
-                message: "the handler failed".to_owned(),
+            let class = match choice.below(4) {
+                0 => FailureClass::Permanent,
+                _ => FailureClass::Retryable,
             };
+            let failure =
+                Failure { reason: Reason::Error, class, message: "the handler failed".to_owned() };
             self.tell(Input::Failed { partition, epoch, lane, offset, failure });
             return;
         }
@@ -472,7 +480,10 @@ impl World {
         }
         let records = self.kafka.producer(slot).open.iter().flat_map(|open| open.records.clone());
         let records: Vec<_> = records.map(|r| (r.partition, r.offset)).collect();
-        let refused = records.iter().find(|at| self.refused.contains_key(at)).copied();
+        // A letter that is refused is the end of a worker; here it never is.
+        let refused =
+            |at: &&(u32, u64)| self.refused.contains_key(at) && !self.process.letters.contains(at);
+        let refused = records.iter().find(refused).copied();
         if let Some(at) = refused {
             let left = self.refused.get_mut(&at).unwrap();
             *left -= 1;

@@ -11,6 +11,7 @@ use crate::model::{CommitRecord, Isolation, ModelKafka, ModelRecord};
 
 use super::feed::Feed;
 use super::instance::Instance;
+use super::work::{Expected, expected};
 use super::world::World;
 
 /// A message that a reader sees.
@@ -107,6 +108,21 @@ impl Evidence {
         evidence
     }
 
+    /// What a message has to have become: its outputs, or its dead letter if there is one.
+    pub fn wanted(&self, partition: &TopicPartition, input: &Input) -> Vec<Expected> {
+        let letters = self.world.letters.as_ref();
+        let is_letter = |seen: &&Seen| {
+            letters.is_some_and(|(topic, _)| *topic == *seen.at.topic)
+                && seen.provenance.as_ref().is_some_and(|provenance| {
+                    provenance.partition == *partition && provenance.offset == input.offset
+                })
+        };
+        match self.outputs.iter().find(is_letter) {
+            Some(letter) => vec![Expected::letter(&letter.at, input)],
+            None => expected(&input.value, &self.world),
+        }
+    }
+
     fn read_store(&mut self, instance: &Instance) {
         let store = MemoryStore::new(instance.store());
         match Journal::inspect(Box::new(store)) {
@@ -125,7 +141,7 @@ impl Evidence {
 
 fn outputs(world: &World, kafka: &ModelKafka) -> Vec<Seen> {
     let mut outputs = Vec::new();
-    for (topic, partitions) in &world.outputs {
+    for (topic, partitions) in world.outputs.iter().chain(&world.letters) {
         for partition in 0..*partitions {
             let at = TopicPartition::new(topic.as_str(), partition);
             let records = kafka.records(topic, partition, Isolation::ReadCommitted);

@@ -345,6 +345,8 @@ fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
     let mut config = Config::new(cluster, "in-memory");
     name.clone_into(&mut config.instance);
     config.outputs = world.outputs.iter().map(|(topic, _)| topic.clone()).collect();
+    config.dead_letters = world.letters.as_ref().map(|(topic, _)| topic.clone());
+    config.attempts = world.letters.as_ref().map(|_| World::ATTEMPTS);
     config.workers = world.workers;
     config.pipelined = world.pipelined;
     config.commit_interval = world.commit_interval;

@@ -35,7 +35,7 @@ use journal::Journal;
 use nemesis::Nemesis;
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 38] = [
+pub const KINDS: [&str; 40] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
@@ -65,6 +65,8 @@ pub const KINDS: [&str; 38] = [
     "freeze",
     "handler: failed",
     "handler: panicked",
+    "handler: rejected",
+    "message: given up",
     "handler: stuck",
     "in doubt: was committed",
     "in doubt: was not committed",
@@ -137,7 +139,7 @@ impl Simulation {
             offset_metadata_max_bytes: world.metadata_bytes,
             ..ModelConfig::default()
         });
-        for (topic, partitions) in world.inputs.iter().chain(&world.outputs) {
+        for (topic, partitions) in world.inputs.iter().chain(&world.outputs).chain(&world.letters) {
             kafka.create_topic(topic, *partitions);
         }
         let journal = Journal::new(keep_timeline);

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign::handler::{HandlerError, Message, Outputs, To};
+use countersign::kafka::TopicPartition;
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use super::evidence::Input;
 use super::journal::Journal;
 use super::world::{World, rng};
 
@@ -90,6 +92,10 @@ impl Temper {
             }
         }
         let value = message.record().value().unwrap_or_default();
+        if self.world.is_hopeless(number(value)) {
+            self.journal.count("handler: rejected");
+            return Err(HandlerError::permanent("simulated nonsense"));
+        }
         Ok(expected(value, &self.world).into_iter().map(Expected::into_output).collect())
     }
 }
@@ -107,6 +113,16 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// The dead letter of a message: as it was.
+    pub(super) fn letter(at: &TopicPartition, input: &Input) -> Self {
+        Self {
+            topic: at.topic.to_string(),
+            key: input.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()),
+            value: String::from_utf8_lossy(&input.value).into_owned(),
+            partition: Some(at.partition),
+        }
+    }
+
     fn into_output(self) -> To {
         let to = To::topic(self.topic).value(self.value);
         let to = match self.key {
@@ -120,10 +136,15 @@ impl Expected {
     }
 }
 
+/// The number in a message's value.
+pub(super) fn number(value: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(value);
+    text.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0)
+}
+
 /// The outputs of a message, from its value alone: up to three, by key, in turn or to a partition.
 pub fn expected(value: &[u8], world: &World) -> Vec<Expected> {
-    let text = String::from_utf8_lossy(value);
-    let id: u64 = text.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
+    let (text, id) = (String::from_utf8_lossy(value), number(value));
     let output = |n: u64| {
         let (topic, partitions) = &world.outputs[usize::from((id + n).is_multiple_of(2))];
         let partition = u32::try_from(id % u64::from(*partitions)).ok();

@@ -18,6 +18,8 @@ pub struct World {
     pub inputs: Vec<(String, u32)>,
     /// Output topics with their partitions.
     pub outputs: Vec<(String, u32)>,
+    /// The topic of dead letters with its partitions, if messages are given up.
+    pub letters: Option<(String, u32)>,
     /// How many messages become visible, about.
     pub messages: u32,
     /// Over how long they are written.
@@ -70,12 +72,16 @@ impl World {
     /// The group of every world.
     pub const GROUP: &'static str = "simulated";
 
+    /// How often a message may fail where it is given up.
+    pub const ATTEMPTS: u32 = 3;
+
     /// A world in which nothing goes wrong.
     pub fn calm(seed: u64) -> Self {
         Self {
             seed,
             inputs: vec![("in-0".to_owned(), 2)],
             outputs: vec![("out-0".to_owned(), 2), ("out-1".to_owned(), 3)],
+            letters: None,
             messages: 200,
             feeding: Duration::from_secs(2),
             instances: 1,
@@ -104,7 +110,8 @@ impl World {
 
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
-        Self::unordered(seed).ordered(&mut rng(seed, "order"))
+        let world = Self::unordered(seed).ordered(&mut rng(seed, "order"));
+        world.lettered(&mut rng(seed, "letters"))
     }
 
     fn unordered(seed: u64) -> Self {
@@ -159,6 +166,18 @@ impl World {
             metadata_bytes: [512, 600, 4_096][rng.random_range(0..3)],
             ..self
         }
+    }
+
+    /// In some worlds messages are given up, and some can never be handled.
+    fn lettered(self, rng: &mut StdRng) -> Self {
+        let partitions = rng.random_range(1..=3);
+        let letters = rng.random_bool(0.4).then(|| ("dead".to_owned(), partitions));
+        Self { letters, ..self }
+    }
+
+    /// Whether the handler never accepts this message.
+    pub fn is_hopeless(&self, id: u64) -> bool {
+        self.letters.is_some() && id % 13 == 5
     }
 
     /// Every input partition.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign::kafka::TopicPartition;
 
 use crate::sim::evidence::{Evidence, Seen};
-use crate::sim::work::expected;
 
 type Origin<'a> = (&'a TopicPartition, u64, u32, u32);
 
@@ -13,7 +12,7 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     let mut wanted: BTreeMap<String, Origin<'_>> = BTreeMap::new();
     for (partition, inputs) in &evidence.inputs {
         for input in inputs {
-            let outputs = expected(&input.value, &evidence.world);
+            let outputs = evidence.wanted(partition, input);
             let of = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
             for (n, output) in (1..).zip(outputs) {
                 wanted.insert(output.value, (partition, input.offset, n, of));

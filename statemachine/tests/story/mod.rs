@@ -1,0 +1,233 @@
+//! A worker with one partition, told event by event; what it asks for is shown as words.
+
+#![allow(dead_code, reason = "each test program tells its own part")]
+
+use std::time::Duration;
+
+use countersign_statemachine::worker::{
+    Call, Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, SlotEvent, Worker,
+};
+use countersign_statemachine::{
+    Backoff, CommitMetadata, Disposition, Entry, Expired, GiveUp, Order, PartitionId, Reason,
+    Settings, Span, StartAt,
+};
+
+pub(crate) const P: PartitionId = PartitionId(0);
+
+pub(crate) fn settings(slots: u32) -> Settings {
+    let backoff = Backoff { base: Duration::from_millis(10), jitter: 0.0, ..Backoff::default() };
+    Settings {
+        instance: "w0".to_owned(),
+        incarnation: 1,
+        slots,
+        commit_interval: Duration::from_millis(100),
+        transaction_records: 2,
+        transaction_timeout: Duration::from_secs(10),
+        handle_records: 10,
+        order: Order::Partition,
+        concurrency: 4,
+        metadata_bytes: 3_069,
+        leave_budget: Duration::from_secs(1),
+        lazy_write: Duration::from_millis(50),
+        start: StartAt::Earliest,
+        expired: Expired::Fail,
+        retry: backoff,
+        attempts: None,
+        give_up: GiveUp::Stop,
+        breaker: None,
+        abort_backoff: backoff,
+        seed: 0,
+    }
+}
+
+pub(crate) struct Story {
+    pub(crate) worker: Worker,
+    pub(crate) now: Duration,
+    pub(crate) sent: Vec<Position>,
+}
+
+fn show(effect: &Effect) -> String {
+    match effect {
+        Effect::Recover { partition, .. } => format!("recover {}", partition.0),
+        Effect::Assign(starts) => {
+            let starts = starts.iter().map(|s| format!(" {}@{}", s.partition.0, s.offset));
+            format!("assign{}", starts.collect::<String>())
+        }
+        Effect::Unassign(ids) => format!("unassign {}", ids.len()),
+        Effect::Leave => "leave".to_owned(),
+        Effect::Write { write, entries } => {
+            let line = |entry: &Entry| match entry {
+                Entry::Moved(moved) => format!(", {} {:?}", moved.span, moved.event),
+                Entry::Transaction(record) => {
+                    format!(", transaction {} {:?}", record.author.number, record.end)
+                }
+            };
+            format!("write {write}{}", entries.iter().map(line).collect::<String>())
+        }
+        Effect::Handle { spans, attempt, .. } => {
+            let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
+            format!("handle {} attempt {attempt}", spans.join(" "))
+        }
+        Effect::DeadLetter { offset, attempts, cause, .. } => {
+            format!("dead letter {offset} attempts {attempts} {cause:?}")
+        }
+        Effect::Interrupt { .. } => "interrupt".to_owned(),
+        Effect::Forget { .. } => "forget".to_owned(),
+        Effect::Release { offset, .. } => format!("release {offset}"),
+        Effect::Open { slot, why } => format!("open {slot} {why:?}"),
+        Effect::Send { slot, number, span, .. } => format!("send {slot} #{number} {span}"),
+        Effect::Flush { slot } => format!("flush {slot}"),
+        Effect::Commit { slot, number, offsets } => {
+            let offset = |p: &Position| {
+                let metadata = CommitMetadata::decode(p.offset, &p.metadata).unwrap();
+                let released = if metadata.released { " released" } else { "" };
+                format!(" {}@{}{released}", p.partition.0, p.offset)
+            };
+            let offsets = offsets.iter().map(offset).collect::<String>();
+            format!("commit {slot} #{number}{offsets}")
+        }
+        Effect::Abort { slot } => format!("abort {slot}"),
+        Effect::ReadCommits { number, .. } => format!("read commits of #{number}"),
+        Effect::Notice(_) => "notice".to_owned(),
+        Effect::Stop(result) => format!("stop ok={}", result.is_ok()),
+    }
+}
+
+pub(crate) fn span(first: u64, end: u64) -> Span {
+    Span { first, end }
+}
+
+impl Story {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let now = Duration::from_secs(1);
+        let mut story = Self { worker: Worker::new(settings, now), now, sent: Vec::new() };
+        story.effects();
+        story
+    }
+
+    /// All slots open, one partition owned from offset 0 on, and a commit known.
+    pub(crate) fn owning(slots: u32) -> Self {
+        let mut story = Self::new(settings(slots));
+        for slot in 0..slots {
+            story.slot(slot, SlotEvent::Opened);
+        }
+        story.tell(Input::Assigned(vec![P]));
+        let label = Label::Foreign(String::new());
+        story.recovered(Some(Commit { offset: 0, label }));
+        story.after(0, Input::Tick);
+        story
+    }
+
+    /// As `owning`, and messages `0..n` are signed in and being handled.
+    pub(crate) fn handling(slots: u32, n: u64) -> Self {
+        let mut story = Self::owning(slots);
+        story.received(0, n);
+        let handle = story.tell(Input::Stored { write: 1 });
+        assert_eq!(handle, [format!("handle {} attempt 0", span(0, n))]);
+        story
+    }
+
+    pub(crate) fn effects(&mut self) -> Vec<String> {
+        let mut shown = Vec::new();
+        while let Some(effect) = self.worker.poll_effect() {
+            if let Effect::Commit { offsets, .. } = &effect {
+                self.sent.clone_from(offsets);
+            }
+            shown.push(show(&effect));
+        }
+        // What an operator is told is a story of its own.
+        shown.retain(|effect| effect != "notice");
+        shown
+    }
+
+    pub(crate) fn tell(&mut self, input: Input) -> Vec<String> {
+        self.worker.handle(input, self.now);
+        assert!(self.worker.poll_timeout().is_none_or(|due| due > self.now));
+        self.effects()
+    }
+
+    pub(crate) fn after(&mut self, ms: u64, input: Input) -> Vec<String> {
+        self.now += Duration::from_millis(ms);
+        self.tell(input)
+    }
+
+    pub(crate) fn recovered(&mut self, commit: Option<Commit>) -> Vec<String> {
+        let (siblings, known) = (false, false);
+        let (log_start, log_end, topic_id, runs) = (0, 100, [7; 16], Vec::new());
+        let found = Found { commit, siblings, known, log_start, log_end, topic_id, runs };
+        self.tell(Input::Recovered(P, 1, Box::new(found)))
+    }
+
+    pub(crate) fn received(&mut self, first: u64, end: u64) -> Vec<String> {
+        let (spans, keys) = (vec![span(first, end)], Vec::new());
+        self.tell(Input::Received { partition: P, epoch: 1, spans, keys })
+    }
+
+    pub(crate) fn at_end(&mut self, offset: u64) -> Vec<String> {
+        self.tell(Input::AtEnd { partition: P, epoch: 1, offset })
+    }
+
+    pub(crate) fn finished(&mut self, first: u64, end: u64) -> Vec<String> {
+        self.tell(Input::Finished {
+            partition: P,
+            epoch: 1,
+            lane: 0,
+            spans: vec![span(first, end)],
+        })
+    }
+
+    pub(crate) fn failed(&mut self, offset: u64) -> Vec<String> {
+        let (reason, class) = (Reason::Error, FailureClass::Retryable);
+        let failure = Failure { reason, class, message: "no".to_owned() };
+        self.tell(Input::Failed { partition: P, epoch: 1, lane: 0, offset, failure })
+    }
+
+    pub(crate) fn slot(&mut self, slot: u32, event: SlotEvent) -> Vec<String> {
+        self.tell(Input::Slot(slot, event))
+    }
+
+    pub(crate) fn flushed(&mut self, slot: u32) -> Vec<String> {
+        self.slot(slot, SlotEvent::Flushed { outputs: Vec::new() })
+    }
+
+    pub(crate) fn committed(&mut self, slot: u32) -> Vec<String> {
+        self.slot(slot, SlotEvent::Committed { suspicious: false })
+    }
+
+    pub(crate) fn aborted(&mut self, slot: u32) -> Vec<String> {
+        self.slot(slot, SlotEvent::Aborted { suspicious: false })
+    }
+
+    pub(crate) fn fault(&mut self, slot: u32, call: Call, disposition: Disposition) -> Vec<String> {
+        let (blame, message) = (None, "no".to_owned());
+        self.slot(slot, SlotEvent::Failed { call, disposition, blame, message })
+    }
+
+    /// The stable commit as the last one sent, or as it was before.
+    pub(crate) fn commits(&mut self, number: u64, arrived: bool) -> Vec<String> {
+        let commit = |p: &Position| {
+            let label = Label::Ours(p.metadata.clone());
+            (p.partition, arrived.then_some(Commit { offset: p.offset, label }))
+        };
+        let commits = self.sent.iter().map(commit).collect();
+        self.tell(Input::Commits { number, commits })
+    }
+
+    /// Messages 0 and 1 are sent in a full transaction whose commit is under way on slot 0.
+    pub(crate) fn committing(slots: u32, n: u64) -> Self {
+        let mut story = Self::handling(slots, n);
+        assert_eq!(story.finished(0, 2), ["send 0 #1 0..=1", "flush 0"]);
+        assert_eq!(story.flushed(0), ["commit 0 #1 0@2"]);
+        story
+    }
+}
+
+pub(crate) const NOTHING: [String; 0] = [];
+
+/// The next owner may be another worker on the same store: what was noted is written before the
+/// group learns that the partition is free.
+pub(crate) fn assert_lets_go(effects: &[String]) {
+    let place = |start: &str| effects.iter().position(|effect| effect.starts_with(start));
+    let places = [place("forget"), place("write"), place("unassign 1")];
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{effects:?}");
+}

@@ -1,0 +1,173 @@
+//! What becomes of messages that fail, told event by event.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod story;
+
+use std::time::Duration;
+
+use countersign_statemachine::worker::{
+    Call, Commit, Effect, Failure, FailureClass, Input, Label, SlotEvent, StopReason,
+};
+use countersign_statemachine::{
+    Backoff, BreakerAction, BreakerSettings, CommitMetadata, Disposition, GiveUp, Reason, Settings,
+};
+use story::{P, Story, settings, span};
+
+fn probe() -> Backoff {
+    let base = Duration::from_secs(1);
+    Backoff { base, factor: 2.0, max: Duration::from_secs(4), jitter: 0.0 }
+}
+
+fn breaker(action: BreakerAction) -> BreakerSettings {
+    BreakerSettings { row: 3, share: 1.0, window: 100, probe: probe(), action }
+}
+
+/// Messages `0..n` are being handled; what fails twice becomes a dead letter.
+fn handling(n: u64, settings: Settings) -> Story {
+    let mut story = Story::new(settings);
+    story.slot(0, SlotEvent::Opened);
+    story.tell(Input::Assigned(vec![P]));
+    story.recovered(Some(Commit { offset: 0, label: Label::Foreign(String::new()) }));
+    story.after(0, Input::Tick);
+    story.received(0, n);
+    let handle = story.tell(Input::Stored { write: 1 });
+    assert_eq!(handle, [format!("handle {} attempt 0", span(0, n))]);
+    story
+}
+
+fn letters() -> Settings {
+    Settings { attempts: Some(2), give_up: GiveUp::DeadLetter, ..settings(1) }
+}
+
+fn fails(story: &mut Story, offset: u64, class: FailureClass) -> Vec<String> {
+    let failure = Failure { reason: Reason::Error, class, message: "no".to_owned() };
+    story.tell(Input::Failed { partition: P, epoch: 1, lane: 0, offset, failure })
+}
+
+#[test]
+fn a_permanent_failure_becomes_a_dead_letter_and_its_neighbours_go_on() {
+    let mut story = handling(3, letters());
+    story.finished(0, 1);
+    let effects = fails(&mut story, 1, FailureClass::Permanent);
+    let letter = effects.iter().position(|it| it == "dead letter 1 attempts 1 Rejected");
+    let sent = effects.iter().position(|it| it.starts_with("send"));
+    assert!(letter.unwrap() < sent.unwrap_or(usize::MAX), "{effects:?}");
+    assert!(effects.contains(&format!("handle {} attempt 0", span(2, 3))), "{effects:?}");
+    story.finished(2, 3);
+    story.after(200, Input::Tick);
+    story.flushed(0);
+    let metadata = CommitMetadata::decode(2, &story.sent[0].metadata).unwrap();
+    assert_eq!(metadata.attempts, [], "what is done has no attempts any more");
+}
+
+#[test]
+fn attempts_are_used_up_before_a_retryable_failure_becomes_a_dead_letter() {
+    let mut story = handling(1, letters());
+    let effects = fails(&mut story, 0, FailureClass::Retryable);
+    assert!(!effects.iter().any(|it| it.starts_with("dead letter")), "{effects:?}");
+    story.after(1_000, Input::Tick);
+    let handle = story.tell(Input::Stored { write: 2 });
+    assert_eq!(handle.last().unwrap(), &format!("handle {} attempt 1", span(0, 1)));
+    let effects = fails(&mut story, 0, FailureClass::Retryable);
+    assert!(effects.contains(&"dead letter 0 attempts 2 AttemptsUsedUp".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn the_store_is_told_that_it_was_dead_lettered() {
+    let mut story = handling(2, letters());
+    fails(&mut story, 0, FailureClass::Permanent);
+    story.tell(Input::Finished { partition: P, epoch: 1, lane: 0, spans: vec![span(1, 2)] });
+    story.after(200, Input::Tick);
+    story.flushed(0);
+    let mut effects = story.committed(0);
+    for write in 2..6 {
+        effects.extend(story.tell(Input::Stored { write }));
+        effects.extend(story.after(200, Input::Tick));
+    }
+    let written = effects.join("; ");
+    let expected = [
+        format!("{} Committed(DeadLettered)", span(0, 1)),
+        format!("{} Committed(Processed)", span(1, 2)),
+    ];
+    for words in expected {
+        assert!(written.contains(&words), "{words} is not in {written}");
+    }
+}
+
+/// Or it would be written, refused, and written again for ever.
+#[test]
+fn a_dead_letter_that_is_refused_stops_the_worker() {
+    let mut story = handling(1, letters());
+    fails(&mut story, 0, FailureClass::Permanent);
+    story.after(200, Input::Tick);
+    let (call, disposition) = (Call::Flush, Disposition::Abortable);
+    let (blame, message) = (Some((P, 0)), "too large".to_owned());
+    story.slot(0, SlotEvent::Failed { call, disposition, blame, message });
+    let mut stop = None;
+    for _ in 0..4 {
+        story.worker.handle(Input::Slot(0, SlotEvent::Aborted { suspicious: false }), story.now);
+        while let Some(effect) = story.worker.poll_effect() {
+            if let Effect::Stop(Err(reason)) = effect {
+                stop = Some(reason);
+            }
+        }
+        if stop.is_some() {
+            break;
+        }
+        // Alone, it is to blame.
+        story.after(10_000, Input::Tick);
+        story.after(200, Input::Tick);
+        let (blame, message) = (Some((P, 0)), "too large".to_owned());
+        story.slot(0, SlotEvent::Failed { call, disposition, blame, message });
+    }
+    assert!(matches!(stop, Some(StopReason::Message { offset: 0, .. })), "{stop:?}");
+}
+
+#[test]
+fn a_fatal_failure_stops_whatever_the_policy() {
+    let mut story = handling(1, letters());
+    assert_eq!(fails(&mut story, 0, FailureClass::Fatal).last().unwrap(), "stop ok=false");
+}
+
+#[test]
+fn an_open_breaker_tries_one_message_at_a_time_and_uses_no_attempts_up() {
+    let breaker = Some(breaker(BreakerAction::Probe));
+    let mut story = handling(4, Settings { breaker, ..letters() });
+    // Two permanent failures and one that may be tried again.
+    fails(&mut story, 0, FailureClass::Permanent);
+    fails(&mut story, 1, FailureClass::Permanent);
+    let effects = fails(&mut story, 2, FailureClass::Retryable);
+    assert!(!effects.iter().any(|it| it.starts_with("handle")), "it is open: {effects:?}");
+    story.after(900, Input::Tick);
+    let effects = story.tell(Input::Stored { write: 2 });
+    assert!(!effects.iter().any(|it| it.starts_with("handle")), "too early: {effects:?}");
+    let mut effects = story.after(200, Input::Tick);
+    effects.extend(story.tell(Input::Stored { write: 3 }));
+    let probe = format!("handle {} attempt 1", span(2, 3));
+    assert!(effects.contains(&probe), "one message: {effects:?}");
+    let effects = fails(&mut story, 2, FailureClass::Retryable);
+    assert!(!effects.iter().any(|it| it.starts_with("dead letter")), "not its fault: {effects:?}");
+}
+
+#[test]
+fn a_success_closes_the_breaker() {
+    let breaker = Some(breaker(BreakerAction::Probe));
+    let mut story = handling(6, Settings { breaker, ..letters() });
+    for offset in 0..3 {
+        fails(&mut story, offset, FailureClass::Permanent);
+    }
+    let effects = story.after(1_100, Input::Tick);
+    assert!(effects.contains(&format!("handle {} attempt 0", span(3, 4))), "{effects:?}");
+    let effects = story.finished(3, 4);
+    assert!(effects.contains(&format!("handle {} attempt 0", span(4, 6))), "{effects:?}");
+}
+
+#[test]
+fn the_breaker_can_stop_the_worker_instead() {
+    let breaker = Some(breaker(BreakerAction::Stop));
+    let mut story = handling(6, Settings { breaker, ..letters() });
+    fails(&mut story, 0, FailureClass::Permanent);
+    fails(&mut story, 1, FailureClass::Permanent);
+    assert_eq!(fails(&mut story, 2, FailureClass::Permanent).last().unwrap(), "stop ok=false");
+}
