@@ -195,6 +195,7 @@ impl Processor {
             settings: config.settings(worker, incarnation),
             worker,
             transactional_ids: config.transactional_ids(worker),
+            inputs: self.inputs(),
             retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
             provenance: config.provenance,
             deadline: config.deadline,
@@ -303,13 +304,15 @@ impl Processor {
     }
 
     async fn outputs(&self, scout: &Scout) -> Result<Arc<Topics>, RunError> {
-        let inputs = self.config.cluster.topics.iter();
-        let inputs: Vec<Arc<str>> = inputs.map(|topic| Arc::from(topic.as_str())).collect();
-        existing(scout, &inputs, Duration::ZERO).await?;
+        existing(scout, &self.inputs(), Duration::ZERO).await?;
         let outputs = self.config.outputs.iter();
         let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
         let topics = existing(scout, &outputs, Duration::ZERO).await?;
         Ok(Arc::new(Topics::new(&topics)))
+    }
+
+    fn inputs(&self) -> Arc<[Arc<str>]> {
+        self.config.cluster.topics.iter().map(|topic| Arc::from(topic.as_str())).collect()
     }
 
     async fn letters(&self, scout: &Scout) -> Result<Option<LetterBox>, RunError> {

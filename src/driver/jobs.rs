@@ -1,5 +1,6 @@
 //! Questions to Kafka and the store that the worker waits for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{self, Commit, Found, Input, Label};
@@ -9,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::commit_metadata::disarm;
 use crate::error::RunError;
-use crate::kafka::{Committed, KafkaError, TopicPartition};
+use crate::kafka::{Committed, KafkaError, Topic, TopicPartition};
 use crate::status::Connection;
 use crate::store::StoreError;
 
@@ -47,9 +48,10 @@ impl Driver {
         let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
         // Whoever joins afresh may have taken the place of a member that owed a rebalance.
         let afresh = self.known.is_empty();
+        let inputs = Arc::clone(&self.inputs);
         let job = async move {
             let identified = identify(&scout, &clerk, partitions).await;
-            let gap = afresh && has_gap(&scout, identified.as_deref().unwrap_or_default()).await;
+            let gap = afresh && has_gap(&scout, &inputs).await;
             Finding::Identified(identified.map(|identified| (identified, gap)))
         };
         self.jobs.push(job.boxed());
@@ -183,20 +185,22 @@ async fn has_siblings(scout: &Scout, identified: &Identified) -> Result<bool, Ka
 
 /// Whether the group is stable and gives some partitions of these topics to nobody. Where it cannot
 /// be told, it is so: to join once more than needed moves nothing.
-async fn has_gap(scout: &Scout, identified: &[Identified]) -> bool {
-    let members = match scout.members().await {
-        Ok(members) => members,
+async fn has_gap(scout: &Scout, inputs: &[Arc<str>]) -> bool {
+    let told = async {
+        Ok::<_, KafkaError>((scout.members().await?, scout.topics(inputs.to_vec()).await?))
+    };
+    let (members, topics) = match told.await {
+        Ok(told) => told,
         Err(error) => {
             tracing::debug!(%error, "the group's members are not told");
             return true;
         }
     };
-    let is_nobodys = |known: &Identified| {
-        let topic = &known.partition.topic;
-        let mut partitions = (0..known.siblings).map(|p| TopicPartition::new(topic.clone(), p));
-        partitions.any(|partition| !members.assigned.contains(&partition))
+    let is_nobodys = |topic: &Topic| {
+        let mut all = (0..topic.partitions).map(|p| TopicPartition::new(topic.name.clone(), p));
+        all.any(|partition| !members.assigned.contains(&partition))
     };
-    members.is_stable && identified.iter().any(is_nobodys)
+    members.is_stable && topics.iter().any(is_nobodys)
 }
 
 /// Brings what the store holds of partitions that nobody here owns any more in line with Kafka, so

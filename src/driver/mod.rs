@@ -66,6 +66,8 @@ pub(crate) struct Parts<K: Kafka> {
     /// Which worker of the process this is.
     pub(crate) worker: u32,
     pub(crate) transactional_ids: Vec<String>,
+    /// The topics that are read.
+    pub(crate) inputs: Arc<[Arc<str>]>,
     pub(crate) retry_backoff: Duration,
     pub(crate) provenance: bool,
     /// How long one call of the handler may take.
@@ -118,6 +120,7 @@ pub(crate) struct Driver {
     commands: mpsc::UnboundedSender<Command>,
     waker: Waker,
     slots: Vec<mpsc::UnboundedSender<Order>>,
+    inputs: Arc<[Arc<str>]>,
     shelves: BTreeMap<PartitionId, Shelf>,
     known: BTreeMap<PartitionId, Identified>,
     budget: Budget,
@@ -193,6 +196,7 @@ impl Driver {
             commands,
             waker,
             slots,
+            inputs: parts.inputs,
             shelves: BTreeMap::new(),
             known: BTreeMap::new(),
             budget,
