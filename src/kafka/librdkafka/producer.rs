@@ -1,15 +1,21 @@
 //! A transactional producer.
 //!
-//! It reads its own events: delivery reports come for failed records only, so that what is in
-//! flight
+//! It reads its own events. A delivery report is one event for a whole batch of records, so that it
+//! costs next to nothing, and the records are freed by the thread that made them. What is in flight
 //! is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in steps
-//! of 100 ms and are not used; [`flush`](crate::kafka::Producer::flush) waits in `rd_kafka_flush`,
-//! which returns when the last record is acknowledged and during which nothing lingers
-//! (`rk_flushing`). It waits in slices, since a failed record stays in flight until its report is
-//! read.
+//! of 100 ms and are not used.
+//!
+//! # How a flush waits
+//!
+//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), and this is what it is called for.
+//! But an idempotent producer has one request per partition under way
+//! (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for requests), and what stands
+//! behind it and does not linger is due at once: the thread of the broker polls without a pause
+//! until the answer is there, which took more time than all the rest of a producer. So
+//! [`flush`](crate::kafka::Producer::flush) nudges for a moment, waits for the next report, and
+//! nudges again. For the same reason `linger.ms` is long: batches are sent when they are full, and
+//! the rest with the transaction's end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
@@ -33,10 +39,14 @@ use super::raw::{self, Event, EventKind, Message, Queue, Topic};
 use super::settings;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer};
 
-/// How long a flush waits for the last record before it looks for failed ones.
-const SLICE_TO_NONE: Duration = Duration::from_millis(10);
-/// The same for a flush to some: `rd_kafka_flush` returns early only when none is left.
-const SLICE_TO_SOME: Duration = Duration::from_millis(1);
+/// How long a nudge takes; it must be long enough for the threads of the brokers to wake up.
+const NUDGE: Duration = Duration::from_millis(1);
+
+/// How long the next delivery report is waited for before the nudge is repeated.
+const REPORT: Duration = Duration::from_millis(10);
+
+/// How many records are sent before delivery reports are read, which frees what they are about.
+const SENT_MAX: u32 = 1_024;
 
 /// How long a dropped producer waits for the reports of what it gives up.
 const PURGE: Duration = Duration::from_millis(500);
@@ -45,10 +55,12 @@ const PURGE: Duration = Duration::from_millis(500);
 #[must_use = "dropping a producer gives up its open transaction"]
 pub struct LibrdProducer {
     // Topics and queue belong to the client and are dropped before it.
-    topics: HashMap<Arc<str>, Topic>,
+    topics: Topics,
     queue: Queue,
     base: BaseProducer<Context>,
     seen: Seen,
+    /// Since the events were read.
+    sent: u32,
 }
 
 /// What the events have told.
@@ -64,6 +76,9 @@ impl Seen {
     fn read(&mut self, mut event: Event) {
         if event.kind() != EventKind::Delivery {
             self.fault = common("producer", &event).or_else(|| self.fault.take());
+            return;
+        }
+        if !event.has_failed() {
             return;
         }
         while let Some(report) = event.next_message() {
@@ -100,7 +115,7 @@ impl LibrdProducer {
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::main(base.client().native_client())
             .ok_or_else(|| config_error("the producer has no queue"))?;
-        Ok(Self { topics: HashMap::new(), queue, base, seen: Seen::default() })
+        Ok(Self { topics: Topics::default(), queue, base, seen: Seen::default(), sent: 0 })
     }
 
     fn native(&self) -> &NativeClient {
@@ -160,22 +175,33 @@ impl LibrdProducer {
     }
 }
 
-/// The handle of a topic, opened with its first record.
-fn open<'a>(
-    topics: &'a mut HashMap<Arc<str>, Topic>,
-    native: &NativeClient,
-    name: &Arc<str>,
-) -> Result<&'a Topic, KafkaError> {
-    match topics.entry(Arc::clone(name)) {
-        Entry::Occupied(entry) => Ok(entry.into_mut()),
-        Entry::Vacant(entry) => {
-            let call = "topic_new";
-            let name =
-                CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
-            let topic = Topic::new(native, &name)
-                .map_err(|error| classify(call, error, Unflagged::Abortable))?;
-            Ok(entry.insert(topic))
+/// The handles of topics. There are few, and records come in runs of one.
+#[derive(Debug, Default)]
+struct Topics {
+    open: Vec<(Arc<str>, Topic)>,
+    last: usize,
+}
+
+impl Topics {
+    /// The handle of a topic, opened with its first record.
+    fn get(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<&Topic, KafkaError> {
+        let is = |(open, _): &(Arc<str>, Topic)| Arc::ptr_eq(open, name) || open == name;
+        if !self.open.get(self.last).is_some_and(is) {
+            self.last = match self.open.iter().position(is) {
+                Some(index) => index,
+                None => self.open(native, name)?,
+            };
         }
+        Ok(&self.open[self.last].1)
+    }
+
+    fn open(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<usize, KafkaError> {
+        let call = "topic_new";
+        let words = CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
+        let topic = Topic::new(native, &words)
+            .map_err(|error| classify(call, error, Unflagged::Abortable))?;
+        self.open.push((Arc::clone(name), topic));
+        Ok(self.open.len() - 1)
     }
 }
 
@@ -195,8 +221,13 @@ impl Producer for LibrdProducer {
 
     fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
         let call = "produce";
+        self.sent += 1;
+        if self.sent >= SENT_MAX {
+            self.sent = 0;
+            self.drain();
+        }
         let native = self.base.client().native_client();
-        let topic = open(&mut self.topics, native, &output.topic)?;
+        let topic = self.topics.get(native, &output.topic)?;
         raw::produce(native, topic, output, mark).map_err(|failure| {
             if failure.code == Code::Fatal {
                 let fatal = raw::fatal_error(native).unwrap_or(failure);
@@ -210,7 +241,6 @@ impl Producer for LibrdProducer {
 
     async fn flush(&mut self, in_flight: usize, timeout: Duration) -> Result<(), KafkaError> {
         let start = Instant::now();
-        let slice = if in_flight == 0 { SLICE_TO_NONE } else { SLICE_TO_SOME };
         loop {
             self.drain();
             self.failed()?;
@@ -225,7 +255,10 @@ impl Producer for LibrdProducer {
                 let error = KafkaError::new("flush", kind, Disposition::Retriable, message);
                 return Err(explain(error, self.seen.fault.take()));
             }
-            raw::flush(self.native(), slice.min(left));
+            raw::flush(self.native(), NUDGE.min(left));
+            if let Some(event) = self.queue.poll(REPORT.min(left)) {
+                self.seen.read(event);
+            }
         }
     }
 
@@ -272,7 +305,7 @@ impl Drop for LibrdProducer {
         raw::purge(self.native());
         let start = Instant::now();
         while raw::in_flight(self.native()) > 0 && start.elapsed() < PURGE {
-            if let Some(event) = self.queue.poll(SLICE_TO_NONE) {
+            if let Some(event) = self.queue.poll(REPORT) {
                 self.seen.read(event);
             }
         }
