@@ -21,6 +21,7 @@ fn settings(slots: u32) -> Settings {
         incarnation: 1,
         slots,
         commit_interval: Duration::from_millis(100),
+        commit_pause: Duration::from_millis(100),
         transaction_records: 2,
         transaction_timeout: Duration::from_secs(10),
         handle_records: 10,
@@ -96,7 +97,12 @@ impl Story {
 
     /// All slots open, one partition owned from offset 0 on, and a commit known.
     fn owning(slots: u32) -> Self {
-        let mut story = Self::new(settings(slots));
+        Self::owning_with(settings(slots))
+    }
+
+    fn owning_with(settings: Settings) -> Self {
+        let slots = settings.slots;
+        let mut story = Self::new(settings);
         for slot in 0..slots {
             story.slot(slot, SlotEvent::Opened);
         }
@@ -237,6 +243,48 @@ fn two_slots_take_turns() {
     assert_eq!(story.flushed(1), NOTHING, "it waits for the one before it");
     let next = ["release 2", "commit 1 #2 0@4", "send 0 #3 4..=5", "flush 0"];
     assert_eq!(story.committed(0), next);
+}
+
+/// Large transactions, which end 5 ms after the one before at the earliest.
+fn hasty() -> Settings {
+    let commit_pause = Duration::from_millis(5);
+    Settings { commit_pause, transaction_records: 10_000, handle_records: 5_000, ..settings(2) }
+}
+
+#[test]
+fn a_transaction_that_nothing_is_about_to_join_ends_at_once_or_after_a_pause() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 1);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1), ["send 0 #1 0", "flush 0"], "none was before it");
+    story.after(1, Input::Tick);
+    story.received(1, 2);
+    story.flushed(0);
+    story.after(1, Input::Stored { write: 2 });
+    assert_eq!(story.finished(1, 2), ["send 1 #2 1"]);
+    assert_eq!(story.worker.poll_timeout(), Some(story.now + Duration::from_millis(3)));
+    assert_eq!(story.after(2, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 1"]);
+}
+
+#[test]
+fn a_transaction_waits_for_what_is_under_way_up_to_its_interval() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 2);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1), ["send 0 #1 0"], "another message is being handled");
+    assert_eq!(story.after(99, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 0"]);
+}
+
+#[test]
+fn a_transaction_of_many_messages_ends_with_its_interval() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 1_000);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1_000), ["send 0 #1 0..=999"], "under load they grow");
+    assert_eq!(story.after(99, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 0"]);
 }
 
 #[test]

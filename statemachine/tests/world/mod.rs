@@ -34,6 +34,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         incarnation: 1,
         slots,
         commit_interval: Duration::from_millis(20),
+        commit_pause: Duration::from_millis(5),
         transaction_records: 4,
         transaction_timeout: Duration::from_secs(2),
         handle_records: 3,
