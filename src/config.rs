@@ -80,7 +80,7 @@ impl Config {
             commit_pause: Duration::from_millis(5),
             transaction_records: 1_000_000,
             provenance: true,
-            memory_bytes: 48 << 20,
+            memory_bytes: 32 << 20,
             start: StartAt::Earliest,
             expired: Expired::Fail,
             retry: Backoff::default(),

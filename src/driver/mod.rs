@@ -28,7 +28,7 @@ use host::Loop;
 pub(crate) use clerk::Clerk;
 pub(crate) use jobs::settle_unowned;
 pub(crate) use rate::Rate;
-pub(crate) use run::{Progress, RunInput};
+pub(crate) use run::{Progress, RunInput, run_alone};
 pub(crate) use scout::{Scout, existing, persistently};
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use countersign_statemachine::worker::{Failure, FailureClass};
 use countersign_statemachine::{PartitionId, Reason, Span};
 use tokio::time::timeout;
 
-use crate::handler::{Message, Outputs, Source, Topics, failure_of_panic};
+use crate::handler::{Message, Outputs, Source, Topics, Work, failure_of_panic};
 use crate::kafka::{Batch, Output};
 
 use super::inbox::{Inbox, News};
@@ -166,6 +166,31 @@ impl Progress {
         let (partition, epoch) = (self.partition, self.epoch);
         self.inbox.send(News::Yielded { partition, epoch });
     }
+}
+
+/// Runs a handler over a batch without a driver, and gives how many outputs there are.
+pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>) -> usize {
+    let (inbox, mut news) = Inbox::new();
+    let first = batch.offset(0).unwrap_or(0);
+    let last = batch.offset(batch.len().saturating_sub(1)).unwrap_or(first);
+    let span = Span { first, end: last + 1 };
+    let progress = Progress {
+        partition: PartitionId(0),
+        source: Source { partition: 0, partitions: 1 },
+        epoch: 0,
+        topics,
+        inbox,
+        interrupted: Arc::new(AtomicBool::new(false)),
+        results: Results::default(),
+    };
+    work.run(RunInput { batches: vec![(batch, 0)], span, attempt: 0 }, progress).await;
+    let mut outputs = 0;
+    while let Ok(news) = news.try_recv() {
+        if let News::Finished { results, .. } = news {
+            outputs += results.outputs.len();
+        }
+    }
+    outputs
 }
 
 #[cfg(test)]

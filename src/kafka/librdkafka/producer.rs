@@ -35,7 +35,7 @@ use super::context::Context;
 use super::events::{common, explain};
 use super::group::LibrdGroup;
 use super::lists::list;
-use super::raw::{self, Event, EventKind, Message, Queue, Topic};
+use super::raw::{self, Event, EventKind, Held, Message, Queue, Topic};
 use super::settings;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer};
 
@@ -58,6 +58,7 @@ pub struct LibrdProducer {
     topics: Topics,
     queue: Queue,
     base: BaseProducer<Context>,
+    held: Held,
     seen: Seen,
     /// Since the events were read.
     sent: u32,
@@ -115,7 +116,14 @@ impl LibrdProducer {
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::main(base.client().native_client())
             .ok_or_else(|| config_error("the producer has no queue"))?;
-        Ok(Self { topics: Topics::default(), queue, base, seen: Seen::default(), sent: 0 })
+        Ok(Self {
+            topics: Topics::default(),
+            queue,
+            base,
+            held: Held::default(),
+            seen: Seen::default(),
+            sent: 0,
+        })
     }
 
     fn native(&self) -> &NativeClient {
@@ -215,6 +223,7 @@ impl Producer for LibrdProducer {
 
     fn begin(&mut self) -> Result<(), KafkaError> {
         self.drain();
+        self.held.release(self.base.client().native_client());
         self.seen = Seen::default();
         raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
     }
@@ -228,7 +237,7 @@ impl Producer for LibrdProducer {
         }
         let native = self.base.client().native_client();
         let topic = self.topics.get(native, &output.topic)?;
-        raw::produce(native, topic, output, mark).map_err(|failure| {
+        raw::produce(native, topic, output, mark, &mut self.held).map_err(|failure| {
             if failure.code == Code::Fatal {
                 let fatal = raw::fatal_error(native).unwrap_or(failure);
                 return classify(call, fatal, Unflagged::Fatal);
@@ -245,6 +254,7 @@ impl Producer for LibrdProducer {
             self.drain();
             self.failed()?;
             if raw::in_flight(self.native()) <= in_flight {
+                self.held.release(self.base.client().native_client());
                 return Ok(());
             }
             let left = timeout.saturating_sub(start.elapsed());
@@ -309,5 +319,6 @@ impl Drop for LibrdProducer {
                 self.seen.read(event);
             }
         }
+        self.held.release(self.base.client().native_client());
     }
 }

@@ -212,8 +212,8 @@ pub(super) fn consumer(config: &ClusterConfig, worker: u32) -> ClientConfig {
         ("max.poll.interval.ms", config.max_poll_interval_ms.to_string()),
         // The default makes a fetcher that met a full queue sleep for a second.
         ("fetch.queue.backoff.ms", "10".into()),
-        ("queued.min.messages", "50000".into()),
-        ("queued.max.messages.kbytes", "32768".into()),
+        ("queued.min.messages", "20000".into()),
+        ("queued.max.messages.kbytes", "16384".into()),
     ]);
     if let Some(instance) = &config.instance {
         settings.insert("group.instance.id", format!("{instance}-{worker}"));

@@ -24,7 +24,7 @@ pub(super) use group::{
     resume, unassign, unsubscribe,
 };
 pub(super) use produce::{
-    Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
+    Held, Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
     init_transactions, produce, purge, send_offsets,
 };
 
