@@ -181,6 +181,8 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
         topics,
         inbox,
         interrupted: Arc::new(AtomicBool::new(false)),
+        deadline: None,
+        rate: Rate::default(),
         results: Results::default(),
     };
     work.run(RunInput { batches: vec![(batch, 0)], span, attempt: 0 }, progress).await;
