@@ -45,6 +45,13 @@ const NUDGE: Duration = Duration::from_millis(1);
 /// How long the next delivery report is waited for before the nudge is repeated.
 const REPORT: Duration = Duration::from_millis(10);
 
+/// The same where at most [`FEW`] records are in flight: these are one request per partition, so
+/// that nobody polls without a pause, and what they may wait for is that a partition becomes part of
+/// the transaction.
+const REPORT_OF_FEW: Duration = Duration::from_millis(1);
+
+const FEW: usize = 5_000;
+
 /// How many records are sent before delivery reports are read, which frees what they are about.
 const SENT_MAX: u32 = 1_024;
 
@@ -266,7 +273,9 @@ impl Producer for LibrdProducer {
                 return Err(explain(error, self.seen.fault.take()));
             }
             raw::flush(self.native(), NUDGE.min(left));
-            if let Some(event) = self.queue.poll(REPORT.min(left)) {
+            let few = raw::in_flight(self.native()) <= FEW;
+            let report = if few { REPORT_OF_FEW } else { REPORT };
+            if let Some(event) = self.queue.poll(report.min(left)) {
                 self.seen.read(event);
             }
         }
