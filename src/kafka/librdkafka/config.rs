@@ -39,8 +39,8 @@ pub struct ClusterConfig {
     /// it cannot have left a late copy behind. A lower value makes false alarms, a higher one slow
     /// retries.
     pub retry_backoff_ms: u32,
-    /// How long a batch waits for more records (`linger.ms`). The end of a transaction does not wait
-    /// for it, so that a short time makes nothing faster: it only makes batches small.
+    /// How long a batch waits for more records (`linger.ms`). The end of a transaction does not
+    /// wait for it, so that a short time makes nothing faster: it only makes batches small.
     pub linger_ms: u32,
     /// How outputs are compressed (`compression.type`).
     pub compression: Compression,

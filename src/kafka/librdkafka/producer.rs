@@ -1,14 +1,14 @@
 //! A transactional producer.
 //!
-//! It reads its own events. A delivery report is one event for a whole batch of records, so that it
-//! costs next to nothing, and the records are freed by the thread that made them. What is in flight
-//! is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in steps
-//! of 100 ms and are not used.
+//! It reads its own events. A delivery report is one event for a whole batch of records, so that
+//! it costs next to nothing, and the records are freed by the thread that made them. What is in
+//! flight is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in
+//! steps of 100 ms and are not used.
 //!
 //! # How a flush waits
 //!
-//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), and this is what it is called for.
-//! But an idempotent producer has one request per partition under way
+//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), and this is what it is called
+//! for. But an idempotent producer has one request per partition under way
 //! (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for requests), and what stands
 //! behind it and does not linger is due at once: the thread of the broker polls without a pause
 //! until the answer is there, which took more time than all the rest of a producer. So
@@ -46,8 +46,8 @@ const NUDGE: Duration = Duration::from_millis(1);
 const REPORT: Duration = Duration::from_millis(10);
 
 /// The same where at most [`FEW`] records are in flight: these are one request per partition, so
-/// that nobody polls without a pause, and what they may wait for is that a partition becomes part of
-/// the transaction.
+/// that nobody polls without a pause, and what they may wait for is that a partition becomes part
+/// of the transaction.
 const REPORT_OF_FEW: Duration = Duration::from_millis(1);
 
 const FEW: usize = 5_000;
