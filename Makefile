@@ -9,7 +9,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci sim fuzz lint docs fmt setup bench-peers
+.PHONY: help demo test ci sim fuzz lint docs fmt setup bench bench-peers
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ sim: ## Runs simulated worlds: make sim SEEDS=1000
 
 fuzz: ## Fuzzes every target: make fuzz SECONDS=60
 	fuzz/run $(SECONDS)
+
+bench: ## Times the hot paths, and counts their instructions against the recorded ones
+	@cargo bench --quiet --bench hot_paths --bench instructions
 
 lint: ## Formatting, clippy, licences and sources of dependencies
 	@.ci/run format clippy deny

@@ -97,6 +97,13 @@ impl Builder {
         self
     }
 
+    /// How soon a transaction may follow the one before it when there is little traffic. 5 ms.
+    #[must_use]
+    pub fn commit_pause(mut self, pause: Duration) -> Self {
+        self.config.commit_pause = pause;
+        self
+    }
+
     /// Where a group starts that has no commit at all (earliest).
     #[must_use]
     pub fn start(mut self, start: StartAt) -> Self {

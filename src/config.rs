@@ -40,6 +40,9 @@ pub struct Config {
     pub pipelined: bool,
     /// How long a transaction is filled at most.
     pub commit_interval: Duration,
+    /// With little traffic a transaction does not wait for its interval: it ends as soon as
+    /// everything that was read is part of it, but not earlier than this after the one before it.
+    pub commit_pause: Duration,
     /// How many messages a transaction holds at most.
     pub transaction_records: u64,
     /// Whether outputs carry a header that says where they come from.
@@ -93,12 +96,13 @@ impl Config {
             workers: 1,
             pipelined: true,
             commit_interval: Duration::from_millis(100),
+            commit_pause: Duration::from_millis(5),
             transaction_records: 1_000_000,
             provenance: true,
             order: Order::Partition,
             concurrency: 128,
             metadata_bytes: DEFAULT_TEXT_LIMIT,
-            memory_bytes: 48 << 20,
+            memory_bytes: 32 << 20,
             start: StartAt::Earliest,
             expired: Expired::Fail,
             retry: Backoff::default(),
@@ -182,6 +186,7 @@ impl Config {
             incarnation,
             slots: self.slots(),
             commit_interval: self.commit_interval,
+            commit_pause: self.commit_pause,
             transaction_records: self.transaction_records,
             transaction_timeout: Duration::from_millis(u64::from(
                 self.cluster.transaction_timeout_ms,

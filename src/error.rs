@@ -119,6 +119,7 @@ impl RunError {
             | ErrorKind::AllBrokersDown
             | ErrorKind::QueueFull
             | ErrorKind::TooLarge
+            | ErrorKind::Rejected
             | ErrorKind::UnknownPartition
             | ErrorKind::Fenced
             | ErrorKind::FencedInstance

@@ -8,7 +8,9 @@ use std::sync::Arc;
 pub use crate::driver::{Host, Probe};
 pub use crate::error::RunError;
 
-use crate::kafka::Kafka;
+use crate::driver;
+use crate::handler::{Handler, Topics, work_of};
+use crate::kafka::{Batch, Kafka, Topic};
 use crate::processor::Processor;
 use crate::store::Store;
 
@@ -27,4 +29,10 @@ pub async fn run<K: Kafka>(
     probe: Option<Probe>,
 ) -> Result<(), RunError> {
     processor.run_on(kafka, host, |_| Ok(store), incarnation, probe).await
+}
+
+/// Runs a handler over a batch as a driver does, without one, and gives how many outputs its
+/// messages had: for measurements.
+pub async fn handle(handler: impl Handler, batch: Batch, outputs: &[Topic]) -> usize {
+    driver::run_alone(&*work_of(handler), batch, Arc::new(Topics::new(outputs))).await
 }

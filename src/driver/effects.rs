@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use countersign_statemachine::worker::{Call, Effect, Input, Position, SlotEvent, Start};
+use countersign_statemachine::worker::{Call, Effect, Input, Position, Refusal, SlotEvent, Start};
 use countersign_statemachine::{Author, PartitionId, Span};
 
 use crate::commit_metadata::armor;
@@ -166,12 +166,15 @@ impl Driver {
         slot: u32,
         call: Call,
         error: KafkaError,
-        blame: Option<(PartitionId, u64)>,
+        place: Option<(PartitionId, u64)>,
     ) {
         tracing::debug!(slot, ?call, %error, "a producer call failed");
         let (disposition, message) = (error.disposition, error.to_string());
+        let refusal = error
+            .is_refusal()
+            .then(|| place.map_or(Refusal::Someones, |(id, offset)| Refusal::Of(id, offset)));
         self.refused = Some(error);
-        let event = SlotEvent::Failed { call, disposition, blame, message };
+        let event = SlotEvent::Failed { call, disposition, refusal, message };
         self.handle(Input::Slot(slot, event));
     }
 

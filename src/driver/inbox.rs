@@ -38,8 +38,8 @@ pub(crate) enum News {
     Yielded { partition: PartitionId, epoch: u64, lane: u64 },
     /// A producer slot reports.
     Slot(u32, SlotEvent),
-    /// A call of a producer slot failed for good.
-    SlotFailed { slot: u32, call: Call, error: KafkaError, blame: Option<(PartitionId, u64)> },
+    /// A call of a producer slot failed for good, at the outputs of a message if there is a place.
+    SlotFailed { slot: u32, call: Call, error: KafkaError, place: Option<(PartitionId, u64)> },
     /// A store write ended.
     Stored { write: u64, result: Result<(), StoreError> },
 }

@@ -30,7 +30,7 @@ pub(crate) use clerk::Clerk;
 pub(crate) use jobs::settle_unowned;
 pub(crate) use letters::LetterBox;
 pub(crate) use rate::Rate;
-pub(crate) use run::{Progress, RunInput};
+pub(crate) use run::{Progress, RunInput, run_alone};
 pub(crate) use scout::{Scout, existing, persistently};
 
 use std::collections::BTreeMap;
@@ -325,8 +325,8 @@ impl Driver {
             News::SlotFailed { error, .. } if error.kind == ErrorKind::FencedInstance => {
                 return Err(RunError::of_consumer(error, &self.member));
             }
-            News::SlotFailed { slot, call, error, blame } => {
-                self.slot_failed(slot, call, error, blame);
+            News::SlotFailed { slot, call, error, place } => {
+                self.slot_failed(slot, call, error, place);
             }
             News::Stored { write, result } => match result {
                 Ok(()) => self.handle(Input::Stored { write }),

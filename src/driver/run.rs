@@ -9,7 +9,7 @@ use countersign_statemachine::worker::{Failure, FailureClass};
 use countersign_statemachine::{PartitionId, Reason, Span};
 use tokio::time::timeout;
 
-use crate::handler::{Message, Outputs, Source, Topics, failure_of_panic};
+use crate::handler::{Message, Outputs, Source, Topics, Work, failure_of_panic};
 use crate::kafka::{Batch, Output, Record};
 
 use super::inbox::{Inbox, News};
@@ -193,6 +193,34 @@ impl Progress {
         let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
         self.inbox.send(News::Yielded { partition, epoch, lane });
     }
+}
+
+/// Runs a handler over a batch without a driver, and gives how many outputs there are.
+pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>) -> usize {
+    let (inbox, mut news) = Inbox::new();
+    let first = batch.offset(0).unwrap_or(0);
+    let last = batch.offset(batch.len().saturating_sub(1)).unwrap_or(first);
+    let span = Span { first, end: last + 1 };
+    let progress = Progress {
+        partition: PartitionId(0),
+        source: Source { partition: 0, partitions: 1 },
+        epoch: 0,
+        lane: 0,
+        topics,
+        inbox,
+        interrupted: Arc::new(AtomicBool::new(false)),
+        deadline: None,
+        rate: Rate::default(),
+        results: Results::default(),
+    };
+    work.run(RunInput { batches: vec![(batch, 0)], spans: vec![span], attempt: 0 }, progress).await;
+    let mut outputs = 0;
+    while let Ok(news) = news.try_recv() {
+        if let News::Finished { results, .. } = news {
+            outputs += results.outputs.len();
+        }
+    }
+    outputs
 }
 
 #[cfg(test)]

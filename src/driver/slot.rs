@@ -104,10 +104,10 @@ impl<K: Kafka> SlotLoop<K> {
             match self.carry_out(order).await {
                 Ok(None) => {}
                 Ok(Some(event)) => self.report(event),
-                Err((call, error, blame)) => {
+                Err((call, error, place)) => {
                     self.failed = true;
                     let slot = self.config.slot;
-                    self.inbox.send(News::SlotFailed { slot, call, error, blame });
+                    self.inbox.send(News::SlotFailed { slot, call, error, place });
                 }
             }
         }

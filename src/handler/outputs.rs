@@ -14,7 +14,9 @@ use super::partitioner::{Partitioning, partition_of_key};
 /// The outputs of one message: all of them become visible, or none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outputs {
-    records: Vec<To>,
+    /// Most messages have one output, which then needs no list.
+    first: Option<To>,
+    more: Vec<To>,
 }
 
 impl Outputs {
@@ -25,29 +27,33 @@ impl Outputs {
 
     /// One output.
     pub fn one(record: To) -> Self {
-        Self { records: vec![record] }
+        Self { first: Some(record), more: Vec::new() }
     }
 
     /// Adds an output.
     #[must_use]
     pub fn and(mut self, record: To) -> Self {
-        self.records.push(record);
+        self.push(record);
         self
     }
 
     /// Adds an output in place.
     pub fn push(&mut self, record: To) {
-        self.records.push(record);
+        if self.first.is_none() {
+            self.first = Some(record);
+        } else {
+            self.more.push(record);
+        }
     }
 
     /// How many outputs there are.
     pub fn len(&self) -> usize {
-        self.records.len()
+        usize::from(self.first.is_some()) + self.more.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.first.is_none()
     }
 }
 
@@ -59,7 +65,8 @@ impl From<To> for Outputs {
 
 impl FromIterator<To> for Outputs {
     fn from_iter<I: IntoIterator<Item = To>>(records: I) -> Self {
-        Self { records: records.into_iter().collect() }
+        let mut records = records.into_iter();
+        Self { first: records.next(), more: records.collect() }
     }
 }
 
@@ -226,7 +233,7 @@ impl Topics {
         sink: &mut Vec<Output>,
     ) -> Result<(), OutputError> {
         let before = sink.len();
-        for record in outputs.records {
+        for record in outputs.first.into_iter().chain(outputs.more) {
             match self.output(record, source) {
                 Ok(output) => sink.push(output),
                 Err(error) => {

@@ -36,6 +36,12 @@ impl KafkaError {
         Self::new(call, ErrorKind::Timeout, Disposition::Retriable, "no broker answered in time")
     }
 
+    /// Whether a record was refused for what it is, so that trying again cannot help.
+    pub fn is_refusal(&self) -> bool {
+        use ErrorKind::{Rejected, TooLarge, UnknownPartition, UnknownTopic};
+        matches!(self.kind, Rejected | TooLarge | UnknownPartition | UnknownTopic)
+    }
+
     /// Whether Kafka could not be reached, as opposed to having refused.
     pub fn is_connection(&self) -> bool {
         matches!(self.kind, ErrorKind::Timeout | ErrorKind::Transport | ErrorKind::AllBrokersDown)
@@ -62,6 +68,8 @@ pub enum ErrorKind {
     QueueFull,
     /// The record is larger than the producer or the topic accepts.
     TooLarge,
+    /// The broker does not take this record: malformed, too old, or against its policy.
+    Rejected,
     /// No such topic.
     UnknownTopic,
     /// No such partition.

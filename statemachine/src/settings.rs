@@ -16,6 +16,9 @@ pub struct Settings {
     pub slots: u32,
     /// How long a transaction is filled at most.
     pub commit_interval: Duration,
+    /// A transaction that nothing is about to join ends at once, but not earlier than so long after
+    /// the one before it.
+    pub commit_pause: Duration,
     /// How many messages a transaction holds at most.
     pub transaction_records: u64,
     /// After this the coordinator may have ended an open transaction by itself.

@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Input, Label, SlotEvent, StopReason,
+    Call, Commit, Effect, Failure, FailureClass, Input, Label, Refusal, SlotEvent, StopReason,
 };
 use countersign_statemachine::{
     Backoff, BreakerAction, BreakerSettings, CommitMetadata, Disposition, GiveUp, Reason, Settings,
@@ -102,8 +102,8 @@ fn a_dead_letter_that_is_refused_stops_the_worker() {
     fails(&mut story, 0, FailureClass::Permanent);
     story.after(200, Input::Tick);
     let (call, disposition) = (Call::Flush, Disposition::Abortable);
-    let (blame, message) = (Some((P, 0)), "too large".to_owned());
-    story.slot(0, SlotEvent::Failed { call, disposition, blame, message });
+    let (refusal, message) = (Some(Refusal::Of(P, 0)), "too large".to_owned());
+    story.slot(0, SlotEvent::Failed { call, disposition, refusal, message });
     let mut stop = None;
     for _ in 0..4 {
         story.worker.handle(Input::Slot(0, SlotEvent::Aborted { suspicious: false }), story.now);
@@ -118,8 +118,8 @@ fn a_dead_letter_that_is_refused_stops_the_worker() {
         // Alone, it is to blame.
         story.after(10_000, Input::Tick);
         story.after(200, Input::Tick);
-        let (blame, message) = (Some((P, 0)), "too large".to_owned());
-        story.slot(0, SlotEvent::Failed { call, disposition, blame, message });
+        let (refusal, message) = (Some(Refusal::Of(P, 0)), "too large".to_owned());
+        story.slot(0, SlotEvent::Failed { call, disposition, refusal, message });
     }
     assert!(matches!(stop, Some(StopReason::Message { offset: 0, .. })), "{stop:?}");
 }

@@ -28,6 +28,7 @@ fn settings(order: Order, metadata_bytes: usize) -> Settings {
         incarnation: 1,
         slots: 1,
         commit_interval: Duration::from_millis(10),
+        commit_pause: Duration::from_millis(2),
         transaction_records: 50,
         transaction_timeout: Duration::from_secs(10),
         handle_records: 8,

@@ -4,8 +4,10 @@
 
 mod story;
 
-use countersign_statemachine::Disposition;
-use countersign_statemachine::worker::{Call, Input, SlotEvent};
+use std::time::Duration;
+
+use countersign_statemachine::worker::{Call, Input, Refusal, SlotEvent};
+use countersign_statemachine::{Disposition, Settings};
 use story::{NOTHING, P, Story, assert_lets_go, settings};
 
 #[test]
@@ -30,6 +32,48 @@ fn two_slots_take_turns() {
     assert_eq!(story.flushed(1), NOTHING, "it waits for the one before it");
     let next = ["release 2", "commit 1 #2 0@4", "send 0 #3 4..=5", "flush 0"];
     assert_eq!(story.committed(0), next);
+}
+
+/// Large transactions, which end 5 ms after the one before at the earliest.
+fn hasty() -> Settings {
+    let commit_pause = Duration::from_millis(5);
+    Settings { commit_pause, transaction_records: 10_000, handle_records: 5_000, ..settings(2) }
+}
+
+#[test]
+fn a_transaction_that_nothing_is_about_to_join_ends_at_once_or_after_a_pause() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 1);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1), ["send 0 #1 0", "flush 0"], "none was before it");
+    story.after(1, Input::Tick);
+    story.received(1, 2);
+    story.flushed(0);
+    story.after(1, Input::Stored { write: 2 });
+    assert_eq!(story.finished(1, 2), ["send 1 #2 1"]);
+    assert_eq!(story.worker.poll_timeout(), Some(story.now + Duration::from_millis(3)));
+    assert_eq!(story.after(2, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 1"]);
+}
+
+#[test]
+fn a_transaction_waits_for_what_is_under_way_up_to_its_interval() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 2);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1), ["send 0 #1 0"], "another message is being handled");
+    assert_eq!(story.after(99, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 0"]);
+}
+
+#[test]
+fn a_transaction_of_many_messages_ends_with_its_interval() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 1_000);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1_000), ["send 0 #1 0..=999"], "under load they grow");
+    assert_eq!(story.after(99, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 0"]);
 }
 
 #[test]
@@ -149,12 +193,12 @@ fn a_failed_message_waits_and_is_handled_again() {
 fn a_refused_output_is_found_by_sending_one_message_at_a_time() {
     let mut story = Story::handling(1, 2);
     story.finished(0, 2);
-    assert_eq!(story.fault(0, Call::Flush, Disposition::Abortable), ["abort 0"]);
+    assert_eq!(story.refused(0), ["abort 0"]);
     story.aborted(0);
     assert_eq!(story.after(10, Input::Tick), ["send 0 #2 0", "flush 0"]);
     assert_eq!(story.flushed(0), ["commit 0 #2 0@1"]);
     assert_eq!(story.committed(0), ["release 1", "send 0 #3 1", "flush 0"]);
-    assert_eq!(story.fault(0, Call::Flush, Disposition::Abortable), ["abort 0"]);
+    assert_eq!(story.refused(0), ["abort 0"]);
     story.aborted(0);
     assert_eq!(story.worker.counts().failures, 1, "it is 1 that is refused");
 }
@@ -252,12 +296,27 @@ fn a_second_retry_does_not_replace_the_first() {
     story.failed(1);
     story.after(100, Input::Tick);
     let (call, disposition) = (Call::Flush, Disposition::Abortable);
-    let (blame, message) = (Some((P, 0)), "no".to_owned());
-    story.slot(0, SlotEvent::Failed { call, disposition, blame, message });
+    let (refusal, message) = (Some(Refusal::Of(P, 0)), "no".to_owned());
+    story.slot(0, SlotEvent::Failed { call, disposition, refusal, message });
     story.aborted(0);
     story.tell(Input::Stored { write: 2 });
     story.after(100, Input::Tick);
     assert_eq!(story.tell(Input::Stored { write: 3 }), ["handle 0 attempt 1"]);
     let after = story.finished(0, 1);
     assert_eq!(after.first().map(String::as_str), Some("handle 1..=2 attempt 1"), "{after:?}");
+}
+
+/// A broker that is away refuses nothing: no message is to blame, however alone it is.
+#[test]
+fn what_fails_for_how_kafka_is_uses_no_attempt_up() {
+    let mut story = Story::handling(1, 1);
+    story.finished(0, 1);
+    for _ in 0..5 {
+        story.after(10_000, Input::Tick);
+        story.after(200, Input::Tick);
+        story.fault(0, Call::Flush, Disposition::Abortable);
+        story.aborted(0);
+    }
+    assert_eq!(story.worker.counts().aborted, 5);
+    assert_eq!(story.worker.counts().failures, 0);
 }

@@ -105,6 +105,7 @@ pub(super) fn kind(code: Code) -> ErrorKind {
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
             ErrorKind::TooLarge
         }
+        Code::InvalidRecord | Code::InvalidTimestamp | Code::PolicyViolation => ErrorKind::Rejected,
         Code::UnknownTopic
         | Code::UnknownTopicOrPartition
         | Code::UnknownTopicId

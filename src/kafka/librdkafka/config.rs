@@ -39,7 +39,8 @@ pub struct ClusterConfig {
     /// it cannot have left a late copy behind. A lower value makes false alarms, a higher one slow
     /// retries.
     pub retry_backoff_ms: u32,
-    /// How long a batch waits for more records (`linger.ms`); a flush does not wait for it.
+    /// How long a batch waits for more records (`linger.ms`). The end of a transaction does not
+    /// wait for it, so that a short time makes nothing faster: it only makes batches small.
     pub linger_ms: u32,
     /// How outputs are compressed (`compression.type`).
     pub compression: Compression,
@@ -66,7 +67,7 @@ impl ClusterConfig {
             session_timeout_ms: 15_000,
             max_poll_interval_ms: 300_000,
             retry_backoff_ms: 100,
-            linger_ms: 10,
+            linger_ms: 500,
             compression: Compression::None,
             extra: BTreeMap::new(),
         }
@@ -323,7 +324,7 @@ mod tests {
             ("auto.offset.reset", "latest"),
             ("allow.auto.create.topics", "true"),
             ("enable.gapless.guarantee", "true"),
-            ("delivery.report.only.error", "false"),
+            ("delivery.report.only.error", "true"),
             ("retry.backoff.ms", "10"),
             ("retry.backoff.max.ms", "99"),
             ("message.timeout.ms", "10001"),

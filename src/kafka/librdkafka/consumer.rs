@@ -27,7 +27,7 @@
 //!   the group metadata is pinned to what it was when a `Revoke` came ([`Gate`]).
 //! - `rd_kafka_consumer_close_queue` waits for the answer for ever: dropping the consumer answers.
 //!
-//! The end of a partition is an error event whose `rd_kafka_event_topic_partition` has the offset:
+//! The end of a partition is an error in the place of a record, with the offset:
 //! `rd_kafka_fetch_reply_handle_partition_error` puts the fetch position into it.
 
 use std::collections::VecDeque;
@@ -39,17 +39,16 @@ use countersign_statemachine::Disposition;
 use rdkafka::client::NativeClient;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::change::{Change, dead};
 use super::classify::{Failure, Unflagged, classify, classify_binding};
 use super::config::{Assignor, ClusterConfig, GroupProtocol};
 use super::context::Context;
 use super::events;
-use super::fetch::Batches;
+use super::fetch::{Batches, fail, take};
 use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
 use super::lists::{list, plain, same};
-use super::raw::{self, Event, EventKind, Queue, Rebalance};
+use super::raw::{self, Event, EventKind, Queues, Rebalance, Taken};
 use super::settings;
 use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
 
@@ -59,6 +58,8 @@ use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPart
 /// the coordinator's answer: up to 5 s while no broker answers. Do it on a thread that may wait.
 pub struct LibrdConsumer {
     shared: Arc<Shared>,
+    // It belongs to the client and is dropped before it.
+    taken: Taken,
     client: Arc<Client>,
     topics: Vec<String>,
     incremental: bool,
@@ -90,16 +91,17 @@ impl LibrdConsumer {
         let settings = settings::consumer(config, worker);
         let base = BaseConsumer::from_config_and_context(&settings, Context)
             .map_err(|error| classify_binding(call, &error))?;
-        let queue = Queue::of_consumer(base.client().native_client())
+        let queues = Queues::new(base.client().native_client())
             .ok_or_else(|| caller(call, "the consumer has no queue"))?;
         subscribe(&base, &config.topics)?;
-        let client = Arc::new(Client { queue, base });
+        let client = Arc::new(Client { queues, base });
         let shared = Arc::new(Shared {
             client: RwLock::new(Some(Arc::clone(&client))),
             gate: RwLock::new(Gate::Open),
         });
         Ok(Self {
             shared,
+            taken: Taken::default(),
             client,
             topics: config.topics.clone(),
             incremental: config.group_protocol == GroupProtocol::Consumer
@@ -120,17 +122,14 @@ impl LibrdConsumer {
         match event.kind() {
             EventKind::Fetch => {
                 while let Some(message) = event.next_message() {
-                    match message.failure() {
-                        None => self.batches.push(&message),
-                        Some(failure) => {
-                            let fault = classify("poll", failure, Unflagged::Retriable);
-                            polled.push(Polled::Fault(fault));
-                        }
-                    }
+                    take(&mut self.batches, &message, polled)?;
                 }
                 Ok(false)
             }
-            EventKind::Error => self.fail(event, polled).map(|()| false),
+            EventKind::Error => {
+                let failure = event.failure();
+                fail(&mut self.batches, failure, || event.partition(), polled).map(|()| false)
+            }
             EventKind::Rebalance => {
                 let is_lost = raw::assignment_lost(self.native());
                 self.next.push_back(match event.rebalance() {
@@ -154,34 +153,23 @@ impl LibrdConsumer {
         }
     }
 
-    fn fail(&mut self, event: &Event, polled: &mut Vec<Polled>) -> Result<(), KafkaError> {
-        let failure = event.failure();
-        if failure.fatal {
-            return Err(classify("poll", failure, Unflagged::Fatal));
-        }
-        match (failure.code, event.partition()) {
-            (Code::PartitionEOF, Some((partition, offset))) => {
-                if let Ok(offset) = u64::try_from(offset) {
-                    self.batches.finish_partition(&partition, polled);
-                    polled.push(Polled::End { partition, offset });
-                }
+    /// Takes the records that wait, up to the limit; each time so many as are about to fit.
+    fn fetch(&mut self, limit: PollLimit, polled: &mut Vec<Polled>) -> Result<(), KafkaError> {
+        loop {
+            let most = self.batches.room(limit).min(TAKE_MAX);
+            if most == 0 {
+                return Ok(());
             }
-            (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some((partition, _))) => {
-                tracing::warn!(%partition, "{}", failure.message);
-                polled.push(Polled::OutOfRange(partition));
+            self.client.queues.take(most, &mut self.taken);
+            for message in self.taken.messages() {
+                take(&mut self.batches, &message, polled)?;
             }
-            (
-                Code::BadMessage | Code::BadCompression | Code::NotImplemented,
-                Some((at, offset)),
-            ) => {
-                return Err(events::unreadable(&failure, &at, offset));
-            }
-            _ => {
-                let fault = classify("poll", failure, Unflagged::Retriable);
-                polled.push(Polled::Fault(fault));
+            let emptied = self.taken.len() < most;
+            self.taken.clear();
+            if emptied {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Tells the caller of the next rebalance, if none waits for its answer. Whether it was told.
@@ -247,6 +235,9 @@ impl LibrdConsumer {
     }
 }
 
+/// How many records are taken at once.
+const TAKE_MAX: usize = 256;
+
 fn subscribe(base: &BaseConsumer<Context>, topics: &[String]) -> Result<(), KafkaError> {
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
     base.subscribe(&topics).map_err(|error| classify_binding("subscribe", &error))
@@ -274,26 +265,33 @@ impl Consumer for LibrdConsumer {
         let before = polled.len();
         let mut left = wait;
         let mut deadline = None;
+        let mut waited = false;
         let client = Arc::clone(&self.client);
         let result = loop {
-            let Some(mut event) = client.queue.poll(left) else { break Ok(()) };
+            if let Err(error) = self.fetch(limit, polled) {
+                break Err(error);
+            }
+            let nothing = self.batches.records() == 0 && polled.len() == before;
+            let waits = nothing && !waited;
+            let Some(mut event) = client.queues.poll(if waits { left } else { Duration::ZERO })
+            else {
+                // Records may be what it was woken for.
+                if !waits {
+                    break Ok(());
+                }
+                waited = true;
+                continue;
+            };
             match self.handle(&mut event, polled) {
                 Ok(false) => {}
                 Ok(true) => break Ok(()),
                 Err(error) => break Err(error),
             }
-            let records = self.batches.records();
-            if records >= limit.records.max(1) || self.batches.bytes() >= limit.bytes.max(1) {
-                break Ok(());
-            }
-            let nothing = records == 0 && polled.len() == before;
-            left = if nothing && !wait.is_zero() {
+            if waits && !wait.is_zero() {
                 // A log line is nothing to return for. The clock is read only then.
                 let now = Instant::now();
-                deadline.get_or_insert(now + wait).saturating_duration_since(now)
-            } else {
-                Duration::ZERO
-            };
+                left = deadline.get_or_insert(now + wait).saturating_duration_since(now);
+            }
         };
         self.batches.finish(polled);
         result
@@ -305,6 +303,9 @@ impl Consumer for LibrdConsumer {
             Some(Change::Assign(offered))
                 if same(offered, starts.iter().map(|(partition, _)| partition)) => {}
             _ => return Err(caller(call, "these partitions were not offered")),
+        }
+        for (partition, _) in starts {
+            self.client.queues.forward(self.native(), partition).map_err(dead(call))?;
         }
         let starts = starts.iter().map(|(partition, offset)| (partition, Some(*offset), ""));
         let starts = list(call, starts)?;

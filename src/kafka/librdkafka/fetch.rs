@@ -1,7 +1,11 @@
 //! Gathers the records of one poll into one batch per partition.
 
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::classify::{Failure, Unflagged, classify};
+use super::events;
 use super::raw::Message;
-use crate::kafka::{BatchBuilder, Polled, TopicPartition};
+use crate::kafka::{BatchBuilder, KafkaError, PollLimit, Polled, TopicPartition};
 
 /// A batch starts with room for as much as its partition's last one had, but not for more than
 /// this: a small batch after a large one would hold the memory.
@@ -18,6 +22,8 @@ pub(super) struct Batches {
     last: usize,
     records: usize,
     bytes: usize,
+    /// How large the records of the last poll were.
+    usual: usize,
 }
 
 #[derive(Debug)]
@@ -35,9 +41,15 @@ impl Batches {
         self.records
     }
 
-    /// How many bytes of keys, values and headers wait.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// How many records may still be taken if they are as large as those before them. A limit below
+    /// one counts as one, since a record cannot be put back.
+    pub(super) fn room(&self, limit: PollLimit) -> usize {
+        if self.records == 0 {
+            return limit.records.min(limit.bytes / self.usual.max(1)).max(1);
+        }
+        let usual = (self.bytes / self.records).max(1);
+        let records = limit.records.saturating_sub(self.records);
+        records.min(limit.bytes.saturating_sub(self.bytes) / usual)
     }
 
     /// Adds a record.
@@ -96,6 +108,7 @@ impl Batches {
         for index in std::mem::take(&mut self.open) {
             self.close(index, polled);
         }
+        self.usual = self.bytes.checked_div(self.records).unwrap_or(self.usual);
         self.records = 0;
         self.bytes = 0;
     }
@@ -114,4 +127,50 @@ impl Batches {
         self.slots.retain(|slot| !partitions.contains(&slot.partition));
         self.last = 0;
     }
+}
+
+/// Takes in a record, or the error that came in its place.
+pub(super) fn take(
+    batches: &mut Batches,
+    message: &Message<'_>,
+    polled: &mut Vec<Polled>,
+) -> Result<(), KafkaError> {
+    match message.fault() {
+        None => {
+            batches.push(message);
+            Ok(())
+        }
+        Some(failure) => {
+            fail(batches, failure, || Some((message.place()?, message.offset())), polled)
+        }
+    }
+}
+
+/// Deals with an error; `place` tells which partition it is about, and where in it.
+pub(super) fn fail(
+    batches: &mut Batches,
+    failure: Failure,
+    place: impl FnOnce() -> Option<(TopicPartition, i64)>,
+    polled: &mut Vec<Polled>,
+) -> Result<(), KafkaError> {
+    if failure.fatal {
+        return Err(classify("poll", failure, Unflagged::Fatal));
+    }
+    match (failure.code, place()) {
+        (Code::PartitionEOF, Some((partition, offset))) => {
+            if let Ok(offset) = u64::try_from(offset) {
+                batches.finish_partition(&partition, polled);
+                polled.push(Polled::End { partition, offset });
+            }
+        }
+        (Code::AutoOffsetReset | Code::OffsetOutOfRange, Some((partition, _))) => {
+            tracing::warn!(%partition, "{}", failure.message);
+            polled.push(Polled::OutOfRange(partition));
+        }
+        (Code::BadMessage | Code::BadCompression | Code::NotImplemented, Some((at, offset))) => {
+            return Err(events::unreadable(&failure, &at, offset));
+        }
+        _ => polled.push(Polled::Fault(classify("poll", failure, Unflagged::Retriable))),
+    }
+    Ok(())
 }

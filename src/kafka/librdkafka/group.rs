@@ -6,12 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 use super::context::Context;
-use super::raw::{GroupMetadata, Queue};
+use super::raw::{GroupMetadata, Queues};
 use crate::kafka::Group;
 
-/// A consumer's client. The queue comes first, since it must be dropped first.
+/// A consumer's client. The queues come first, since they must be dropped first.
 pub(super) struct Client {
-    pub(super) queue: Queue,
+    pub(super) queues: Queues,
     pub(super) base: BaseConsumer<Context>,
 }
 
@@ -46,7 +46,7 @@ impl Shared {
     pub(super) fn wake(&self) {
         let client = self.client.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = client.as_ref() {
-            client.queue.wake();
+            client.queues.wake();
         }
     }
 }

@@ -1,15 +1,21 @@
 //! A transactional producer.
 //!
-//! It reads its own events: delivery reports come for failed records only, so that what is in
-//! flight
-//! is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in steps
-//! of 100 ms and are not used; [`flush`](crate::kafka::Producer::flush) waits in `rd_kafka_flush`,
-//! which returns when the last record is acknowledged and during which nothing lingers
-//! (`rk_flushing`). It waits in slices, since a failed record stays in flight until its report is
-//! read.
+//! It reads its own events. A delivery report is one event for a whole batch of records, so that
+//! it costs next to nothing, and the records are freed by the thread that made them. What is in
+//! flight is counted by `rd_kafka_outq_len`. The binding's `flush` and `commit_transaction` poll in
+//! steps of 100 ms and are not used.
+//!
+//! # How a flush waits
+//!
+//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), and this is what it is called
+//! for. But an idempotent producer has one request per partition under way
+//! (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for requests), and what stands
+//! behind it and does not linger is due at once: the thread of the broker polls without a pause
+//! until the answer is there, which took more time than all the rest of a producer. So
+//! [`flush`](crate::kafka::Producer::flush) nudges for a moment, waits for the next report, and
+//! nudges again. For the same reason `linger.ms` is long: batches are sent when they are full, and
+//! the rest with the transaction's end.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
@@ -29,14 +35,25 @@ use super::context::Context;
 use super::events::{common, explain};
 use super::group::LibrdGroup;
 use super::lists::list;
-use super::raw::{self, Event, EventKind, Message, Queue, Topic};
+use super::raw::{self, Event, EventKind, Held, Message, Queue, Topic};
 use super::settings;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer};
 
-/// How long a flush waits for the last record before it looks for failed ones.
-const SLICE_TO_NONE: Duration = Duration::from_millis(10);
-/// The same for a flush to some: `rd_kafka_flush` returns early only when none is left.
-const SLICE_TO_SOME: Duration = Duration::from_millis(1);
+/// How long a nudge takes; it must be long enough for the threads of the brokers to wake up.
+const NUDGE: Duration = Duration::from_millis(1);
+
+/// How long the next delivery report is waited for before the nudge is repeated.
+const REPORT: Duration = Duration::from_millis(10);
+
+/// The same where at most [`FEW`] records are in flight: these are one request per partition, so
+/// that nobody polls without a pause, and what they may wait for is that a partition becomes part
+/// of the transaction.
+const REPORT_OF_FEW: Duration = Duration::from_millis(1);
+
+const FEW: usize = 5_000;
+
+/// How many records are sent before delivery reports are read, which frees what they are about.
+const SENT_MAX: u32 = 1_024;
 
 /// How long a dropped producer waits for the reports of what it gives up.
 const PURGE: Duration = Duration::from_millis(500);
@@ -45,10 +62,13 @@ const PURGE: Duration = Duration::from_millis(500);
 #[must_use = "dropping a producer gives up its open transaction"]
 pub struct LibrdProducer {
     // Topics and queue belong to the client and are dropped before it.
-    topics: HashMap<Arc<str>, Topic>,
+    topics: Topics,
     queue: Queue,
     base: BaseProducer<Context>,
+    held: Held,
     seen: Seen,
+    /// Since the events were read.
+    sent: u32,
 }
 
 /// What the events have told.
@@ -64,6 +84,9 @@ impl Seen {
     fn read(&mut self, mut event: Event) {
         if event.kind() != EventKind::Delivery {
             self.fault = common("producer", &event).or_else(|| self.fault.take());
+            return;
+        }
+        if !event.has_failed() {
             return;
         }
         while let Some(report) = event.next_message() {
@@ -100,7 +123,14 @@ impl LibrdProducer {
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::main(base.client().native_client())
             .ok_or_else(|| config_error("the producer has no queue"))?;
-        Ok(Self { topics: HashMap::new(), queue, base, seen: Seen::default() })
+        Ok(Self {
+            topics: Topics::default(),
+            queue,
+            base,
+            held: Held::default(),
+            seen: Seen::default(),
+            sent: 0,
+        })
     }
 
     fn native(&self) -> &NativeClient {
@@ -160,22 +190,33 @@ impl LibrdProducer {
     }
 }
 
-/// The handle of a topic, opened with its first record.
-fn open<'a>(
-    topics: &'a mut HashMap<Arc<str>, Topic>,
-    native: &NativeClient,
-    name: &Arc<str>,
-) -> Result<&'a Topic, KafkaError> {
-    match topics.entry(Arc::clone(name)) {
-        Entry::Occupied(entry) => Ok(entry.into_mut()),
-        Entry::Vacant(entry) => {
-            let call = "topic_new";
-            let name =
-                CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
-            let topic = Topic::new(native, &name)
-                .map_err(|error| classify(call, error, Unflagged::Abortable))?;
-            Ok(entry.insert(topic))
+/// The handles of topics. There are few, and records come in runs of one.
+#[derive(Debug, Default)]
+struct Topics {
+    open: Vec<(Arc<str>, Topic)>,
+    last: usize,
+}
+
+impl Topics {
+    /// The handle of a topic, opened with its first record.
+    fn get(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<&Topic, KafkaError> {
+        let is = |(open, _): &(Arc<str>, Topic)| Arc::ptr_eq(open, name) || open == name;
+        if !self.open.get(self.last).is_some_and(is) {
+            self.last = match self.open.iter().position(is) {
+                Some(index) => index,
+                None => self.open(native, name)?,
+            };
         }
+        Ok(&self.open[self.last].1)
+    }
+
+    fn open(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<usize, KafkaError> {
+        let call = "topic_new";
+        let words = CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
+        let topic = Topic::new(native, &words)
+            .map_err(|error| classify(call, error, Unflagged::Abortable))?;
+        self.open.push((Arc::clone(name), topic));
+        Ok(self.open.len() - 1)
     }
 }
 
@@ -189,15 +230,21 @@ impl Producer for LibrdProducer {
 
     fn begin(&mut self) -> Result<(), KafkaError> {
         self.drain();
+        self.held.release(self.base.client().native_client());
         self.seen = Seen::default();
         raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
     }
 
     fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
         let call = "produce";
+        self.sent += 1;
+        if self.sent >= SENT_MAX {
+            self.sent = 0;
+            self.drain();
+        }
         let native = self.base.client().native_client();
-        let topic = open(&mut self.topics, native, &output.topic)?;
-        raw::produce(native, topic, output, mark).map_err(|failure| {
+        let topic = self.topics.get(native, &output.topic)?;
+        raw::produce(native, topic, output, mark, &mut self.held).map_err(|failure| {
             if failure.code == Code::Fatal {
                 let fatal = raw::fatal_error(native).unwrap_or(failure);
                 return classify(call, fatal, Unflagged::Fatal);
@@ -210,11 +257,11 @@ impl Producer for LibrdProducer {
 
     async fn flush(&mut self, in_flight: usize, timeout: Duration) -> Result<(), KafkaError> {
         let start = Instant::now();
-        let slice = if in_flight == 0 { SLICE_TO_NONE } else { SLICE_TO_SOME };
         loop {
             self.drain();
             self.failed()?;
             if raw::in_flight(self.native()) <= in_flight {
+                self.held.release(self.base.client().native_client());
                 return Ok(());
             }
             let left = timeout.saturating_sub(start.elapsed());
@@ -225,7 +272,12 @@ impl Producer for LibrdProducer {
                 let error = KafkaError::new("flush", kind, Disposition::Retriable, message);
                 return Err(explain(error, self.seen.fault.take()));
             }
-            raw::flush(self.native(), slice.min(left));
+            raw::flush(self.native(), NUDGE.min(left));
+            let few = raw::in_flight(self.native()) <= FEW;
+            let report = if few { REPORT_OF_FEW } else { REPORT };
+            if let Some(event) = self.queue.poll(report.min(left)) {
+                self.seen.read(event);
+            }
         }
     }
 
@@ -272,9 +324,10 @@ impl Drop for LibrdProducer {
         raw::purge(self.native());
         let start = Instant::now();
         while raw::in_flight(self.native()) > 0 && start.elapsed() < PURGE {
-            if let Some(event) = self.queue.poll(SLICE_TO_NONE) {
+            if let Some(event) = self.queue.poll(REPORT) {
                 self.seen.read(event);
             }
         }
+        self.held.release(self.base.client().native_client());
     }
 }

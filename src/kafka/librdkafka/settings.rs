@@ -212,8 +212,8 @@ pub(super) fn consumer(config: &ClusterConfig, worker: u32) -> ClientConfig {
         ("max.poll.interval.ms", config.max_poll_interval_ms.to_string()),
         // The default makes a fetcher that met a full queue sleep for a second.
         ("fetch.queue.backoff.ms", "10".into()),
-        ("queued.min.messages", "50000".into()),
-        ("queued.max.messages.kbytes", "32768".into()),
+        ("queued.min.messages", "20000".into()),
+        ("queued.max.messages.kbytes", "16384".into()),
     ]);
     if let Some(instance) = &config.instance {
         settings.insert("group.instance.id", format!("{instance}-{worker}"));
@@ -256,8 +256,8 @@ pub(super) fn producer(config: &ClusterConfig, transactional_id: &str) -> Client
         ("transaction.timeout.ms", config.transaction_timeout_ms.to_string()),
         ("linger.ms", config.linger_ms.to_string()),
         ("compression.type", config.compression.name().into()),
-        // An event per record costs more than the record; what is in flight is counted instead.
-        ("delivery.report.only.error", "true".into()),
+        // Reports of what went well pace a flush; an event is for a whole batch.
+        ("delivery.report.only.error", "false".into()),
         ("queue.buffering.max.kbytes", "131072".into()),
     ]);
     finish(config, Side::Producer, settings)
@@ -307,7 +307,7 @@ mod tests {
             (&producer, "transactional.id", Some("id")),
             (&producer, "retry.backoff.ms", Some("100")),
             (&producer, "compression.type", Some("lz4")),
-            (&producer, "delivery.report.only.error", Some("true")),
+            (&producer, "delivery.report.only.error", Some("false")),
             (&producer, "group.id", None),
             (&admin(&config), "group.instance.id", None),
             (&admin(&config), "isolation.level", Some("read_committed")),

@@ -15,6 +15,10 @@ use super::transaction::{Slot, Stage, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
 
+/// A transaction with fewer messages than this may end early. Under load there are moments in which
+/// nothing is under way, too, and transactions must not become small because of them.
+const FEW: u64 = 1_000;
+
 impl Worker {
     pub(super) fn advance_transactions(&mut self) {
         self.commit_front();
@@ -126,14 +130,36 @@ impl Worker {
     fn close(&mut self) {
         let urgent = self.is_urgent();
         let alone = !self.alone.is_empty();
+        let early = self.early_end().is_some_and(|due| due <= self.now);
         let Some(back) = self.transactions.back_mut() else { return };
         let full = back.messages >= self.settings.transaction_records || alone;
         let old = back.began + self.settings.commit_interval <= self.now;
         // Without messages it was begun for a position alone, and there is nothing to wait for.
-        if back.stage == Stage::Filling && (full || old || urgent || back.messages == 0) {
+        if back.stage == Stage::Filling && (full || old || early || urgent || back.messages == 0) {
             back.stage = Stage::Flushing;
+            self.last_close = Some(self.now);
             self.effects.push_back(Effect::Flush { slot: back.slot });
         }
+    }
+
+    /// When the open transaction ends although its interval is not over: everything that was read
+    /// is part of it, so that it would wait for nothing but chance.
+    fn early_end(&self) -> Option<Time> {
+        let back = self.transactions.back()?;
+        let is_under_way = |phase| match phase {
+            Phase::Received
+            | Phase::Admitting { .. }
+            | Phase::Ready
+            | Phase::Running
+            | Phase::Finished => true,
+            Phase::Waiting | Phase::Sent { .. } | Phase::Done => false,
+        };
+        let more = self.partitions.values().any(|p| p.window.any(is_under_way));
+        if back.stage != Stage::Filling || back.messages >= FEW || more {
+            return None;
+        }
+        let pause = self.settings.commit_pause.min(self.settings.commit_interval);
+        Some(self.last_close.map_or(back.began, |last| last + pause))
     }
 
     pub(super) fn transactions_due(&self) -> Option<Time> {
@@ -147,6 +173,7 @@ impl Worker {
         let rest = self.last_begin.filter(|_| waiting).map(|begin| begin + interval);
         closed
             .chain(filling.map(|back| back.began + interval))
+            .chain(self.early_end())
             .chain(rest)
             .chain([self.resume_at])
             .filter(|&due| due > self.now)

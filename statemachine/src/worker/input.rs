@@ -122,11 +122,20 @@ pub enum SlotEvent {
         call: Call,
         /// What the error leaves to do.
         disposition: Disposition,
-        /// The message whose output was refused, where that is known.
-        blame: Option<(PartitionId, u64)>,
+        /// Whether an output was refused for what it is, and not for how Kafka is.
+        refusal: Option<Refusal>,
         /// The error, for people.
         message: String,
     },
+}
+
+/// An output that Kafka does not take, however often it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// One of the transaction's messages; it is not known which.
+    Someones,
+    /// This message's.
+    Of(PartitionId, u64),
 }
 
 /// The calls of a transactional producer.

@@ -32,7 +32,7 @@ mod transaction;
 mod window;
 
 pub use effect::{Cause, Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
-pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, SlotEvent};
+pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, Refusal, SlotEvent};
 pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 
@@ -86,6 +86,7 @@ pub struct Worker {
     transactions: VecDeque<Transaction>,
     numbers: u64,
     last_begin: Option<Time>,
+    last_close: Option<Time>,
     aborts_in_row: u32,
     resume_at: Time,
     /// Messages that were part of a transaction with a refused output: until they are done, each is
@@ -119,6 +120,7 @@ impl Worker {
             transactions: VecDeque::new(),
             numbers: 0,
             last_begin: None,
+            last_close: None,
             aborts_in_row: 0,
             resume_at: now,
             alone: BTreeMap::new(),

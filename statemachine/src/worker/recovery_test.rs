@@ -15,6 +15,7 @@ fn settings() -> Settings {
         incarnation: 2,
         slots: 1,
         commit_interval: Duration::from_millis(100),
+        commit_pause: Duration::from_millis(5),
         transaction_records: 10,
         transaction_timeout: Duration::from_secs(10),
         order: Order::Partition,

@@ -4,7 +4,7 @@ use crate::Disposition;
 use crate::entry::{End, PartitionId};
 
 use super::effect::{Effect, Notice, Renewal, StopReason};
-use super::input::{Call, Commit, SlotEvent};
+use super::input::{Call, Commit, Refusal, SlotEvent};
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
 use super::transaction::{Slot, Stage, Step, after};
@@ -20,7 +20,7 @@ const FENCES_WITHIN: Time = Time::from_secs(60);
 struct Fault {
     call: Call,
     disposition: Disposition,
-    blame: Option<(PartitionId, u64)>,
+    refusal: Option<Refusal>,
     message: String,
 }
 
@@ -45,8 +45,8 @@ impl Worker {
                 self.free(slot, suspicious);
                 self.finish_aborted(number);
             }
-            (SlotEvent::Failed { call, disposition, blame, message }, number) => {
-                self.on_fault(slot, number, &Fault { call, disposition, blame, message });
+            (SlotEvent::Failed { call, disposition, refusal, message }, number) => {
+                self.on_fault(slot, number, &Fault { call, disposition, refusal, message });
             }
             (
                 SlotEvent::Flushed { .. } | SlotEvent::Committed { .. } | SlotEvent::Aborted { .. },
@@ -106,7 +106,9 @@ impl Worker {
             }
             (Step::Renew, _) if fault.call == Call::Open => self.close_slot(slot),
             (Step::Abort, Some(number)) => {
-                self.find_blame(number, fault);
+                if let Some(refusal) = fault.refusal {
+                    self.find_blame(number, refusal, &message);
+                }
                 self.abort(number, message);
                 self.effects.push_back(Effect::Abort { slot });
             }
@@ -139,22 +141,7 @@ impl Worker {
 
     /// Whose output was refused: what the report names, else the only message of the transaction.
     /// If there are several, they are sent one per transaction until the one is found.
-    fn find_blame(&mut self, number: u64, fault: &Fault) {
-        let refused = match (fault.call, fault.disposition) {
-            (Call::Send | Call::Flush, Disposition::Abortable) => true,
-            (
-                Call::Open
-                | Call::Send
-                | Call::Flush
-                | Call::SendOffsets
-                | Call::Commit
-                | Call::Abort,
-                _,
-            ) => false,
-        };
-        if !refused {
-            return;
-        }
+    fn find_blame(&mut self, number: u64, refusal: Refusal, message: &str) {
         let mut held = Vec::new();
         for partition in self.partitions.values() {
             let spans = partition.window.spans(|phase| phase == Phase::Sent { number });
@@ -166,8 +153,12 @@ impl Worker {
             }
             _ => None,
         };
-        if let Some((id, offset)) = fault.blame.or(only) {
-            let message = fault.message.clone();
+        let blamed = match refusal {
+            Refusal::Of(id, offset) => Some((id, offset)),
+            Refusal::Someones => only,
+        };
+        if let Some((id, offset)) = blamed {
+            let message = message.to_owned();
             if let Some(transaction) = self.transaction(number) {
                 transaction.blamed = Some((id, offset, message));
             }

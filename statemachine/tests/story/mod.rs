@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, SlotEvent, Worker,
+    Call, Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, Refusal, SlotEvent,
+    Worker,
 };
 use countersign_statemachine::{
     Backoff, CommitMetadata, Disposition, Entry, Expired, GiveUp, Order, PartitionId, Reason,
@@ -21,6 +22,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         incarnation: 1,
         slots,
         commit_interval: Duration::from_millis(100),
+        commit_pause: Duration::from_millis(100),
         transaction_records: 2,
         transaction_timeout: Duration::from_secs(10),
         handle_records: 10,
@@ -107,7 +109,12 @@ impl Story {
 
     /// All slots open, one partition owned from offset 0 on, and a commit known.
     pub(crate) fn owning(slots: u32) -> Self {
-        let mut story = Self::new(settings(slots));
+        Self::owning_with(settings(slots))
+    }
+
+    pub(crate) fn owning_with(settings: Settings) -> Self {
+        let slots = settings.slots;
+        let mut story = Self::new(settings);
         for slot in 0..slots {
             story.slot(slot, SlotEvent::Opened);
         }
@@ -199,8 +206,15 @@ impl Story {
     }
 
     pub(crate) fn fault(&mut self, slot: u32, call: Call, disposition: Disposition) -> Vec<String> {
-        let (blame, message) = (None, "no".to_owned());
-        self.slot(slot, SlotEvent::Failed { call, disposition, blame, message })
+        let (refusal, message) = (None, "no".to_owned());
+        self.slot(slot, SlotEvent::Failed { call, disposition, refusal, message })
+    }
+
+    /// An output of the transaction is refused; which one is not said.
+    pub(crate) fn refused(&mut self, slot: u32) -> Vec<String> {
+        let (call, disposition) = (Call::Flush, Disposition::Abortable);
+        let (refusal, message) = (Some(Refusal::Someones), "too large".to_owned());
+        self.slot(slot, SlotEvent::Failed { call, disposition, refusal, message })
     }
 
     /// The stable commit as the last one sent, or as it was before.

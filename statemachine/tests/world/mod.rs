@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Cause, Commit, Effect, Failure, FailureClass, Found, Input, Position, SlotEvent,
+    Call, Cause, Commit, Effect, Failure, FailureClass, Found, Input, Position, Refusal, SlotEvent,
     StopReason, Time, Worker,
 };
 use countersign_statemachine::{
@@ -35,6 +35,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         incarnation: 1,
         slots,
         commit_interval: Duration::from_millis(20),
+        commit_pause: Duration::from_millis(5),
         transaction_records: 4,
         transaction_timeout: Duration::from_secs(2),
         handle_records: 3,

@@ -420,7 +420,7 @@ impl World {
         slot: u32,
         call: Call,
         disposition: Disposition,
-        blame: Option<(PartitionId, u64)>,
+        refusal: Option<Refusal>,
     ) {
         let ready = match (call, disposition) {
             (Call::Open | Call::Abort, _) | (_, Disposition::Fenced | Disposition::Fatal) => {
@@ -437,7 +437,7 @@ impl World {
             self.kafka.producer(slot).broken.get_or_insert(disposition);
         }
         let message = format!("{call:?} is {disposition:?}");
-        self.tell(Input::Slot(slot, SlotEvent::Failed { call, disposition, blame, message }));
+        self.tell(Input::Slot(slot, SlotEvent::Failed { call, disposition, refusal, message }));
     }
 
     fn run_open(&mut self, slot: u32, choice: &mut Choice) {
@@ -490,8 +490,10 @@ impl World {
             if *left == 0 {
                 self.refused.remove(&at);
             }
-            let blame = choice.one_in(2).then_some((PartitionId(at.0), at.1));
-            self.blamed(slot, Call::Flush, Disposition::Abortable, blame);
+            let is_named = choice.one_in(2);
+            let named = Refusal::Of(PartitionId(at.0), at.1);
+            let refusal = if is_named { named } else { Refusal::Someones };
+            self.blamed(slot, Call::Flush, Disposition::Abortable, Some(refusal));
             return;
         }
         if self.fails(choice) {

@@ -81,7 +81,14 @@ impl Event {
         // SAFETY: the event is alive; its messages live until it is destroyed, which the borrow
         // of `self` forbids meanwhile.
         let message = unsafe { rd::rd_kafka_event_message_next(self.0.as_ptr()) };
-        NonNull::new(message.cast_mut()).map(|raw| Message { raw, event: PhantomData })
+        NonNull::new(message.cast_mut()).map(Message::new)
+    }
+
+    /// Whether delivery reports are about records that were not delivered; all of an event are, or
+    /// none is.
+    pub(in super::super) fn has_failed(&self) -> bool {
+        // SAFETY: the event is alive.
+        Code::from(unsafe { rd::rd_kafka_event_error(self.0.as_ptr()) }) != Code::NoError
     }
 
     /// The error of the event.
@@ -210,12 +217,18 @@ pub(super) unsafe fn partition_of(element: &rd::rd_kafka_topic_partition_t) -> T
 #[derive(Debug)]
 pub(in super::super) struct Message<'a> {
     raw: NonNull<rd::rd_kafka_message_t>,
-    event: PhantomData<&'a Event>,
+    /// An event, or a list of messages.
+    owner: PhantomData<&'a Event>,
 }
 
 impl<'a> Message<'a> {
+    /// A message that lives for `'a`.
+    pub(super) fn new(raw: NonNull<rd::rd_kafka_message_t>) -> Self {
+        Self { raw, owner: PhantomData }
+    }
+
     fn get(&self) -> &'a rd::rd_kafka_message_t {
-        // SAFETY: the message lives as long as its event, and nobody changes it.
+        // SAFETY: the message lives as long as its owner, and nobody changes it.
         unsafe { self.raw.as_ref() }
     }
 
@@ -225,6 +238,19 @@ impl<'a> Message<'a> {
             Code::NoError => None,
             code => Some(Failure::of(code, code.to_string())),
         }
+    }
+
+    /// The error that came in the place of a record.
+    pub(in super::super) fn fault(&self) -> Option<Failure> {
+        // SAFETY: the message is alive and owns the words, which are copied.
+        let words = || unsafe { text(rd::rd_kafka_message_errstr(self.raw.as_ptr())) };
+        self.failure().map(|failure| Failure::of(failure.code, words()))
+    }
+
+    /// The partition it is from or for.
+    pub(in super::super) fn place(&self) -> Option<TopicPartition> {
+        let topic = String::from_utf8_lossy(self.topic());
+        (!topic.is_empty()).then(|| TopicPartition::new(topic, self.partition()))
     }
 
     /// The topic's name; empty if there is none.

@@ -13,6 +13,7 @@ mod admin;
 mod event;
 mod group;
 mod produce;
+mod records;
 
 pub(super) use admin::{
     Description, Members, any_committed, cluster_id, committed, describe_topics, members,
@@ -23,9 +24,11 @@ pub(super) use group::{
     resume, unassign, unsubscribe,
 };
 pub(super) use produce::{
-    Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
+    Held, Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
     init_transactions, produce, purge, send_offsets,
 };
+
+pub(super) use records::{Queues, Taken};
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
@@ -47,7 +50,8 @@ unsafe impl Send for Queue {}
 unsafe impl Sync for Queue {}
 
 impl Queue {
-    /// The queue that a consumer's records, rebalances and errors come by.
+    /// The queue that a consumer's rebalances and errors come by, and its records too unless the
+    /// queues of its partitions are forwarded to another one.
     pub(super) fn of_consumer(client: &NativeClient) -> Option<Self> {
         // SAFETY: the client is alive; the reference that is returned is ours to destroy.
         NonNull::new(unsafe { rd::rd_kafka_queue_get_consumer(client.ptr()) }).map(Self)

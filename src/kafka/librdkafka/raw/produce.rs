@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
@@ -89,12 +90,34 @@ fn pointer(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
     bytes.map_or((ptr::null_mut(), 0), |bytes| (bytes.as_ptr().cast_mut().cast(), bytes.len()))
 }
 
-/// Hands a record over.
+/// The values of the records in flight. They are not copied when they are handed over, since the
+/// results that they belong to are kept until the transaction is decided anyway.
+#[derive(Debug, Default)]
+pub(in super::super) struct Held(Vec<Bytes>);
+
+impl Held {
+    /// Lets go of the values if none is in flight any more.
+    pub(in super::super) fn release(&mut self, client: &NativeClient) {
+        if in_flight(client) == 0 {
+            self.0.clear();
+        }
+    }
+}
+
+impl Drop for Held {
+    /// What was not released may be in flight and must not be freed.
+    fn drop(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.0));
+    }
+}
+
+/// Hands a record over. `held` is this client's.
 pub(in super::super) fn produce(
     client: &NativeClient,
     topic: &Topic,
     output: &Output,
     mark: Option<&[u8]>,
+    held: &mut Held,
 ) -> Result<(), Failure> {
     let (value, value_len) = pointer(output.value.as_deref());
     let (key, key_len) = pointer(output.key.as_deref());
@@ -103,7 +126,8 @@ pub(in super::super) fn produce(
         Failure::of(Code::UnknownPartition, format!("{} is no partition", output.partition))
     })?;
     // SAFETY: each tag is followed by the types that `rdkafka.h` gives for it, and `END` ends
-    // them. Client and topic are alive; with `F_COPY` key and value are copied and never written.
+    // them. Client and topic are alive; keys are always copied. Without a flag the value is neither
+    // copied nor written nor freed, and `held` keeps it as long as a record is in flight.
     let code = unsafe {
         rd::rd_kafka_producev(
             client.ptr(),
@@ -112,7 +136,7 @@ pub(in super::super) fn produce(
             rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION,
             partition,
             rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS,
-            rd::RD_KAFKA_MSG_F_COPY,
+            0,
             rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE,
             value,
             value_len,
@@ -128,6 +152,7 @@ pub(in super::super) fn produce(
     };
     check(code)?;
     headers.0 = ptr::null_mut();
+    held.0.extend(output.value.clone());
     Ok(())
 }
 

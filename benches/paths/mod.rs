@@ -1,0 +1,203 @@
+//! The hot paths, each to be run as often as wanted: what the benches and the guard measure.
+
+use std::sync::{Arc, Mutex};
+
+use countersign::handler;
+use countersign::kafka::{Batch, BatchBuilder, Topic, TopicPartition};
+use countersign::simulation;
+use countersign::store::{Identity, Journal, JournalOptions, MemoryImage, MemoryStore};
+use countersign::{Outputs, Partitioning, To};
+use countersign_statemachine::worker::{Effect, Found, Input, SlotEvent, Worker};
+use countersign_statemachine::{
+    Author, Backoff, End, Entry, Event, Expired, GiveUp, Moved, Note, Order, Outcome, Part,
+    PartitionId, Settings, Span, StartAt, TransactionRecord,
+};
+
+/// A path, and what one run of it stands for.
+pub(crate) type Path = (&'static str, fn(u64));
+
+/// All of them.
+pub(crate) const PATHS: &[Path] = &[
+    ("batch: fill and read 1,000 records", batch),
+    ("handler: copy 1,000 messages", copy),
+    ("worker: a transaction of 4 partitions", worker),
+    ("store: a transaction of 4 partitions", store),
+];
+
+const PARTITIONS: u32 = 4;
+
+fn filled() -> Batch {
+    let value = [b'v'; 200];
+    let mut builder = BatchBuilder::new(TopicPartition::new("in", 0));
+    builder.reserve(1_000, 1_000 * 204);
+    for offset in 0..1_000 {
+        builder.push(offset, Some(1_800_000_000_000), Some(b"k123"), Some(&value), []);
+    }
+    builder.build()
+}
+
+fn batch(times: u64) {
+    for _ in 0..times {
+        let batch = filled();
+        let bytes = (0..batch.len()).filter_map(|index| batch.record(index));
+        let bytes: usize = bytes.filter_map(|record| Some(record.value()?.len())).sum();
+        assert_eq!(bytes, 200_000);
+    }
+}
+
+fn copy(times: u64) {
+    let topic = Topic { name: "out".into(), id: [1; 16], partitions: 1 };
+    let batch = filled();
+    for _ in 0..times {
+        let name: Arc<str> = "out".into();
+        let handler = handler::each(move |message| {
+            let record = message.record();
+            let copy = To::topic(Arc::clone(&name))
+                .key_opt(record.key_bytes())
+                .value_opt(record.value_bytes())
+                .headers(record.headers())
+                .partitioning(Partitioning::AsInput);
+            std::future::ready(Ok(Outputs::one(copy)))
+        });
+        let handled = simulation::handle(handler, batch.clone(), std::slice::from_ref(&topic));
+        assert_eq!(futures::executor::block_on(handled), 1_000);
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        instance: "payments-a-0".to_owned(),
+        incarnation: 1,
+        slots: 2,
+        commit_interval: std::time::Duration::from_millis(100),
+        commit_pause: std::time::Duration::from_millis(5),
+        transaction_records: 4_000,
+        transaction_timeout: std::time::Duration::from_secs(10),
+        handle_records: 2_000,
+        order: Order::Partition,
+        concurrency: 128,
+        metadata_bytes: 3_069,
+        leave_budget: std::time::Duration::from_secs(1),
+        lazy_write: std::time::Duration::from_millis(50),
+        start: StartAt::Earliest,
+        expired: Expired::Fail,
+        retry: Backoff::default(),
+        attempts: None,
+        give_up: GiveUp::Stop,
+        breaker: None,
+        abort_backoff: Backoff::default(),
+        seed: 0,
+    }
+}
+
+/// A worker whose effects are answered at once, and who has no time.
+struct Shell(Worker);
+
+impl Shell {
+    fn tell(&mut self, input: Input) {
+        self.0.handle(input, std::time::Duration::from_secs(1));
+        while let Some(effect) = self.0.poll_effect() {
+            if let Some(answer) = answer(effect) {
+                self.0.handle(answer, std::time::Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn answer(effect: Effect) -> Option<Input> {
+    match effect {
+        Effect::Open { slot, .. } => Some(Input::Slot(slot, SlotEvent::Opened)),
+        Effect::Recover { partition, epoch } => {
+            let found = Found {
+                commit: None,
+                siblings: false,
+                known: false,
+                log_start: 0,
+                log_end: 0,
+                topic_id: [7; 16],
+                runs: Vec::new(),
+            };
+            Some(Input::Recovered(partition, epoch, Box::new(found)))
+        }
+        Effect::Write { write, .. } => Some(Input::Stored { write }),
+        Effect::Handle { partition, epoch, lane, spans, .. } => {
+            Some(Input::Finished { partition, epoch, lane, spans })
+        }
+        Effect::Flush { slot } => {
+            Some(Input::Slot(slot, SlotEvent::Flushed { outputs: Vec::new() }))
+        }
+        Effect::Commit { slot, .. } => {
+            Some(Input::Slot(slot, SlotEvent::Committed { suspicious: false }))
+        }
+        Effect::Assign(_)
+        | Effect::Unassign(_)
+        | Effect::Leave
+        | Effect::DeadLetter { .. }
+        | Effect::Interrupt { .. }
+        | Effect::Forget { .. }
+        | Effect::Release { .. }
+        | Effect::Send { .. }
+        | Effect::Abort { .. }
+        | Effect::ReadCommits { .. }
+        | Effect::Notice(_)
+        | Effect::Stop(_) => None,
+    }
+}
+
+fn worker(times: u64) {
+    let mut shell = Shell(Worker::new(settings(), std::time::Duration::ZERO));
+    let ids: Vec<PartitionId> = (0..PARTITIONS).map(PartitionId).collect();
+    shell.tell(Input::Tick);
+    shell.tell(Input::Assigned(ids.clone()));
+    for turn in 0..times {
+        let span = Span { first: turn * 1_000, end: (turn + 1) * 1_000 };
+        for (partition, epoch) in ids.iter().copied().zip(1..) {
+            shell.tell(Input::Received { partition, epoch, spans: vec![span], keys: Vec::new() });
+        }
+    }
+    let done = shell.0.counts().confirmed;
+    assert!(done + 4_000 >= times * 1_000 * u64::from(PARTITIONS), "{done} of {times} turns");
+}
+
+fn store(times: u64) {
+    let identity = Identity {
+        cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
+        group: "payments".to_owned(),
+        instance: "payments-a".to_owned(),
+    };
+    let memory = MemoryStore::new(Arc::new(Mutex::new(MemoryImage::default())));
+    let mut journal = Journal::open(Box::new(memory), &identity, JournalOptions::new(1, 0))
+        .expect("it is a new store");
+    let intern = |partition| journal.intern("orders", partition, [7; 16]);
+    let ids: Vec<PartitionId> =
+        (0..PARTITIONS).map(intern).collect::<Result<_, _>>().expect("there is room");
+    let mut riding = Vec::new();
+    for number in 0..times {
+        let span = Span { first: number * 1_000, end: (number + 1) * 1_000 };
+        let moved = |event, note: Note| {
+            move |&partition: &PartitionId| {
+                Entry::Moved(Moved { partition, span, event, note: note.clone() })
+            }
+        };
+        riding.extend(ids.iter().map(moved(Event::Start, Note::None)));
+        journal.append(&riding, number).expect("the entries follow each other");
+        journal.flush().expect("memory does not fail");
+        riding.clear();
+        let committed = Event::Committed(Outcome::Processed);
+        riding.extend(ids.iter().map(moved(committed, Note::Transaction(number))));
+        riding.push(Entry::Transaction(ended(number, span, &ids)));
+    }
+}
+
+fn ended(number: u64, span: Span, ids: &[PartitionId]) -> TransactionRecord {
+    let author = Author { instance: "payments-a-0".to_owned(), incarnation: 1, number };
+    let part = |&partition| Part {
+        partition,
+        span: Some(span),
+        messages: span.len(),
+        outputs: span.len(),
+        offset: span.end,
+    };
+    let parts = ids.iter().map(part).collect();
+    TransactionRecord { author, slot: 0, end: End::Committed, open_us: 81_234, parts }
+}
