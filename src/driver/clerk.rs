@@ -1,5 +1,6 @@
 //! The loop that owns the store: one thread, one journal, all workers of the process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,8 @@ use super::inbox::{Inbox, News};
 /// What the clerk is asked for.
 #[derive(Debug)]
 enum Request {
-    Append { write: u64, entries: Vec<Entry>, inbox: Inbox },
+    Claim { partition: PartitionId, worker: u32 },
+    Append { worker: u32, write: u64, entries: Vec<Entry>, inbox: Inbox },
     Intern { partitions: Vec<(TopicPartition, [u8; 16])>, reply: Reply<Vec<PartitionId>> },
     Runs { partition: PartitionId, reply: Reply<Vec<Run>> },
     RememberSlot { transactional_id: String, reply: Reply<()> },
@@ -45,10 +47,17 @@ impl Clerk {
         Self(sender, Arc::new(host.spawn("countersign-store", run(journal, receiver))))
     }
 
+    /// From now on a partition is this worker's: what another one of this process, which does not
+    /// know yet that it has lost it, writes of it is dropped.
+    pub(super) fn claim(&self, partition: PartitionId, worker: u32) {
+        // A clerk that has ended says so to the next write.
+        let _ = self.0.send(Request::Claim { partition, worker });
+    }
+
     /// Writes and flushes; the answer goes to the inbox.
-    pub(super) fn append(&self, write: u64, entries: Vec<Entry>, inbox: &Inbox) {
+    pub(super) fn append(&self, worker: u32, write: u64, entries: Vec<Entry>, inbox: &Inbox) {
         let inbox = inbox.clone();
-        if let Err(unsent) = self.0.send(Request::Append { write, entries, inbox })
+        if let Err(unsent) = self.0.send(Request::Append { worker, write, entries, inbox })
             && let Request::Append { inbox, .. } = unsent.0
         {
             inbox.send(News::Stored { write, result: Err(StoreError::closed()) });
@@ -108,9 +117,12 @@ impl Clerk {
 
 /// An answer that nobody waits for any more is dropped.
 async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let mut owners = BTreeMap::new();
     while let Some(request) = requests.recv().await {
         match request {
-            Request::Append { write, entries, inbox } => {
+            Request::Claim { partition, worker } => drop(owners.insert(partition, worker)),
+            Request::Append { worker, write, mut entries, inbox } => {
+                entries.retain(|entry| is_owners(entry, worker, &owners));
                 let result = append(&mut journal, &entries);
                 inbox.send(News::Stored { write, result });
             }
@@ -134,6 +146,14 @@ async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request
                 let _ = reply.send(append(&mut journal, &entries));
             }
         }
+    }
+}
+
+/// Whether a line is of the worker that owns its partition.
+fn is_owners(entry: &Entry, worker: u32, owners: &BTreeMap<PartitionId, u32>) -> bool {
+    match entry {
+        Entry::Moved(moved) => owners.get(&moved.partition) == Some(&worker),
+        Entry::Transaction(_) => true,
     }
 }
 

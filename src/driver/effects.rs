@@ -29,7 +29,9 @@ impl Driver {
                 self.command(Command::Unassign(partitions));
             }
             Effect::Leave => self.command(Command::Leave),
-            Effect::Write { write, entries } => self.clerk.append(write, entries, &self.inbox),
+            Effect::Write { write, entries } => {
+                self.clerk.append(self.number, write, entries, &self.inbox);
+            }
             Effect::Handle { partition, epoch, lane, spans, attempt } => {
                 self.start_run((partition, epoch, lane), spans, attempt);
             }

@@ -59,6 +59,7 @@ impl Driver {
 
     pub(super) fn recover(&mut self, id: PartitionId, epoch: u64) {
         self.open_shelf(id, epoch);
+        self.clerk.claim(id, self.number);
         let Some(identified) = self.known.get(&id).cloned() else { return };
         let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
         let job = async move {
