@@ -48,7 +48,7 @@ use super::events;
 use super::fetch::{Batches, fail, take};
 use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
 use super::lists::{list, plain, same};
-use super::raw::{self, Event, EventKind, Queues, Rebalance, Taken};
+use super::raw::{self, Event, EventKind, Queues, Rebalance};
 use super::settings;
 use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
 
@@ -59,7 +59,6 @@ use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPart
 pub struct LibrdConsumer {
     shared: Arc<Shared>,
     // It belongs to the client and is dropped before it.
-    taken: Taken,
     client: Arc<Client>,
     topics: Vec<String>,
     incremental: bool,
@@ -101,7 +100,6 @@ impl LibrdConsumer {
         });
         Ok(Self {
             shared,
-            taken: Taken::default(),
             client,
             topics: config.topics.clone(),
             incremental: config.group_protocol == GroupProtocol::Consumer
@@ -153,23 +151,18 @@ impl LibrdConsumer {
         }
     }
 
-    /// Takes the records that wait, up to the limit; each time so many as are about to fit.
+    /// Takes the records that wait, up to the limit.
     fn fetch(&mut self, limit: PollLimit, polled: &mut Vec<Polled>) -> Result<(), KafkaError> {
-        loop {
-            let most = self.batches.room(limit).min(TAKE_MAX);
-            if most == 0 {
-                return Ok(());
-            }
-            self.client.queues.take(most, &mut self.taken);
-            for message in self.taken.messages() {
-                take(&mut self.batches, &message, polled)?;
-            }
-            let emptied = self.taken.len() < most;
-            self.taken.clear();
-            if emptied {
-                return Ok(());
-            }
+        let Self { client, batches, .. } = self;
+        if batches.is_full(limit) {
+            return Ok(());
         }
+        let mut result = Ok(());
+        client.queues.serve(client.base.client().native_client(), |message| {
+            result = take(batches, message, polled);
+            result.is_ok() && !batches.is_full(limit)
+        });
+        result
     }
 
     /// Tells the caller of the next rebalance, if none waits for its answer. Whether it was told.
@@ -234,9 +227,6 @@ impl LibrdConsumer {
         Ok(())
     }
 }
-
-/// How many records are taken at once.
-const TAKE_MAX: usize = 256;
 
 fn subscribe(base: &BaseConsumer<Context>, topics: &[String]) -> Result<(), KafkaError> {
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();

@@ -22,8 +22,6 @@ pub(super) struct Batches {
     last: usize,
     records: usize,
     bytes: usize,
-    /// How large the records of the last poll were.
-    usual: usize,
 }
 
 #[derive(Debug)]
@@ -41,15 +39,10 @@ impl Batches {
         self.records
     }
 
-    /// How many records may still be taken if they are as large as those before them. A limit below
-    /// one counts as one, since a record cannot be put back.
-    pub(super) fn room(&self, limit: PollLimit) -> usize {
-        if self.records == 0 {
-            return limit.records.min(limit.bytes / self.usual.max(1)).max(1);
-        }
-        let usual = (self.bytes / self.records).max(1);
-        let records = limit.records.saturating_sub(self.records);
-        records.min(limit.bytes.saturating_sub(self.bytes) / usual)
+    /// Whether no more may be taken. A limit below one counts as one, since a record cannot be put
+    /// back.
+    pub(super) fn is_full(&self, limit: PollLimit) -> bool {
+        self.records >= limit.records.max(1) || self.bytes >= limit.bytes.max(1)
     }
 
     /// Adds a record.
@@ -108,7 +101,6 @@ impl Batches {
         for index in std::mem::take(&mut self.open) {
             self.close(index, polled);
         }
-        self.usual = self.bytes.checked_div(self.records).unwrap_or(self.usual);
         self.records = 0;
         self.bytes = 0;
     }

@@ -46,6 +46,22 @@ pub async fn records_come_in_order_up_to_the_limit<C: Cluster>(cluster: &C) {
     assert_eq!(reader.of(topic, 0), written);
 }
 
+/// What is written after the end was reached and before reading goes on is not passed over.
+pub async fn pause_at_the_end_skips_nothing<C: Cluster>(cluster: &C) {
+    let topic = "pause_at_the_end_skips_nothing";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a"]).await;
+    let mut reader = joined(cluster, &ClientSpec::new(topic, topic)).await;
+    let partition = TopicPartition::new(topic, 0);
+    reader.until("the end", |reader| reader.ends.get(&partition) == Some(&1)).await;
+    reader.consumer.pause(std::slice::from_ref(&partition)).expect("it is assigned");
+    reader.poll().await;
+    reader.consumer.resume(std::slice::from_ref(&partition)).expect("it is assigned");
+    cluster.produce(topic, 0, &["b"]).await;
+    reader.until("the record after the end", |reader| reader.of(topic, 0) == ["a", "b"]).await;
+    assert!(reader.out_of_range.is_empty());
+}
+
 /// A paused partition delivers nothing; resumed, it goes on without a gap.
 pub async fn paused_partition_is_silent<C: Cluster>(cluster: &C) {
     let topic = "paused_partition_is_silent";

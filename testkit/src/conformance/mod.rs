@@ -179,6 +179,7 @@ macro_rules! conformance_tests {
             static_member_leaving_hands_over
             any_committed_does_not_wait
             records_come_in_order_up_to_the_limit
+            pause_at_the_end_skips_nothing
             paused_partition_is_silent
             position_beyond_the_log_is_out_of_range
             waker_ends_a_poll

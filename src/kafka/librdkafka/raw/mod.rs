@@ -28,7 +28,7 @@ pub(super) use produce::{
     init_transactions, produce, purge, send_offsets,
 };
 
-pub(super) use records::{Queues, Taken};
+pub(super) use records::Queues;
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;

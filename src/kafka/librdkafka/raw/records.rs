@@ -1,9 +1,13 @@
 //! The two queues of a consumer: one for records, one for everything else.
 //!
 //! `rd_kafka_queue_poll` gives one record per call, which takes a lock of the statistics and asks
-//! for the time three times. `rd_kafka_consume_batch_queue` does so once for many, but it must not
-//! be used on the queue that rebalances come by: it would answer them itself. So the queues of the
-//! partitions are forwarded to one of their own, which makes the other one wake up.
+//! for the time three times. `rd_kafka_consume_callback_queue` does so once for many, but it must
+//! not be used on the queue that rebalances come by: it would answer them itself. So the queues of
+//! the partitions are forwarded to one of their own, which makes the other one wake up.
+//!
+//! `rd_kafka_consume_batch_queue` would do it too, but not right in librdkafka 2.12.1: it moves the
+//! position for errors as well, so that the end of a partition counts as a record, and a pause there
+//! would skip the next one (`rd_kafka_q_serve_rkmessages`).
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
@@ -73,20 +77,46 @@ impl Queues {
         self.events.wake();
     }
 
-    /// Takes up to `most` records that wait, in the place of what `taken` holds.
-    pub(in super::super) fn take(&self, most: usize, taken: &mut Taken) {
-        taken.clear();
-        taken.0.reserve(most);
-        // SAFETY: the queue is alive; there is room for `most` messages, which become ours, and so
-        // many are written as the call says. An error is negative and nothing is written.
+    /// Hands the records that wait to `visit`, in order, until it says that it is enough.
+    pub(in super::super) fn serve<F>(&self, client: &NativeClient, visit: F)
+    where
+        F: FnMut(&Message<'_>) -> bool,
+    {
+        let mut serving = Serving { visit, client: client.ptr() };
+        let opaque = ptr::from_mut(&mut serving).cast();
+        // SAFETY: queue and client are alive; the callback is made for what `opaque` points to, and
+        // is called during this call and on this thread only.
         unsafe {
-            let count = rd::rd_kafka_consume_batch_queue(
+            rd::rd_kafka_consume_callback_queue(
                 self.records.0.as_ptr(),
                 0,
-                taken.0.as_mut_ptr(),
-                most,
+                Some(hand::<F>),
+                opaque,
             );
-            taken.0.set_len(usize::try_from(count).unwrap_or(0).min(most));
+        }
+    }
+}
+
+struct Serving<F> {
+    visit: F,
+    client: *mut rd::rd_kafka_t,
+}
+
+/// Hands over one record, or the error in its place; librdkafka frees it afterwards.
+///
+/// # Safety
+/// `message` is alive, and `opaque` points to a `Serving<F>` that nobody else uses.
+unsafe extern "C" fn hand<F>(message: *mut rd::rd_kafka_message_t, opaque: *mut c_void)
+where
+    F: FnMut(&Message<'_>) -> bool,
+{
+    // SAFETY: the caller's promise; yielding from within the callback is what it is for: the rest
+    // stays in the queue.
+    unsafe {
+        let Some(serving) = opaque.cast::<Serving<F>>().as_mut() else { return };
+        let Some(message) = NonNull::new(message) else { return };
+        if !(serving.visit)(&Message::new(message)) {
+            rd::rd_kafka_yield(serving.client);
         }
     }
 }
@@ -97,39 +127,5 @@ impl Drop for Queues {
         unsafe {
             rd::rd_kafka_queue_cb_event_enable(self.records.0.as_ptr(), None, ptr::null_mut());
         }
-    }
-}
-
-/// Records and errors that were taken from a queue.
-#[derive(Debug, Default)]
-pub(in super::super) struct Taken(Vec<*mut rd::rd_kafka_message_t>);
-
-// SAFETY: messages belong to nobody but their holder once they were taken from their queue.
-unsafe impl Send for Taken {}
-
-impl Taken {
-    /// How many there are.
-    pub(in super::super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// What was taken, in order.
-    pub(in super::super) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
-        // The borrow of `self` keeps the messages alive.
-        self.0.iter().filter_map(|message| NonNull::new(*message).map(Message::new))
-    }
-
-    /// Frees what was taken.
-    pub(in super::super) fn clear(&mut self) {
-        for message in self.0.drain(..) {
-            // SAFETY: the message is ours and is not used again.
-            unsafe { rd::rd_kafka_message_destroy(message) }
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.clear();
     }
 }
