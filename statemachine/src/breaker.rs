@@ -46,6 +46,9 @@ impl Default for BreakerSettings {
     }
 }
 
+/// Of how many messages that are tried in vain while the breaker is open one is given up.
+const PROBES_PER_LETTER: u32 = 10;
+
 /// What a result changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
@@ -107,6 +110,16 @@ impl Breaker {
         self.state != State::Closed
     }
 
+    /// Whether a message that has failed often enough may be given up. While it is open, what is
+    /// wrong is likely not the message; but if nothing but such messages is left to be tried, it
+    /// would never close. So one of many that are tried in vain is given up.
+    pub fn gives_way(&self) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open { probes, .. } => probes % PROBES_PER_LETTER == 0,
+        }
+    }
+
     /// How much may be handled now.
     pub fn leave(&self, now: Duration) -> Leave {
         match self.state {
@@ -138,6 +151,8 @@ impl Breaker {
         self.row = self.row.saturating_add(1);
         self.remember(true);
         match self.state {
+            // It was begun before the breaker opened, and says nothing new.
+            State::Open { next, .. } if now < next => None,
             State::Open { probes, .. } => {
                 self.open(probes.saturating_add(1), now);
                 None

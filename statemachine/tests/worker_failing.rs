@@ -10,7 +10,8 @@ use countersign_statemachine::worker::{
     Call, Commit, Effect, Failure, FailureClass, Input, Label, Refusal, SlotEvent, StopReason,
 };
 use countersign_statemachine::{
-    Backoff, BreakerAction, BreakerSettings, CommitMetadata, Disposition, GiveUp, Reason, Settings,
+    Backoff, Breaker, BreakerAction, BreakerSettings, CommitMetadata, Disposition, GiveUp, Leave,
+    Reason, Settings,
 };
 use story::{P, Story, settings, span};
 
@@ -170,4 +171,51 @@ fn the_breaker_can_stop_the_worker_instead() {
     fails(&mut story, 0, FailureClass::Permanent);
     fails(&mut story, 1, FailureClass::Permanent);
     assert_eq!(fails(&mut story, 2, FailureClass::Permanent).last().unwrap(), "stop ok=false");
+}
+
+/// Messages that never succeed, and nothing else at first: the breaker must find what is behind them.
+#[test]
+fn an_open_breaker_gets_past_messages_that_never_succeed() {
+    let breaker = Some(breaker(BreakerAction::Probe));
+    let mut story = handling(10, Settings { breaker, ..letters() });
+    let hopeless = 4;
+    let mut given_up = 0;
+    let mut healthy = false;
+    let mut running: Vec<u64> = (0..10).collect();
+    for turn in 0..400 {
+        let mut effects = if let Some(&offset) = running.first() {
+            running.clear();
+            if offset < hopeless {
+                fails(&mut story, offset, FailureClass::Retryable)
+            } else {
+                healthy = true;
+                story.finished(offset, offset + 1)
+            }
+        } else {
+            story.after(1_000, Input::Tick)
+        };
+        effects.extend(story.tell(Input::Stored { write: turn + 2 }));
+        for effect in effects {
+            given_up += u64::from(effect.starts_with("dead letter"));
+            if let Some(words) = effect.strip_prefix("handle ") {
+                let first = words.split(['.', ' ']).next().unwrap();
+                running = vec![first.parse().unwrap()];
+            }
+        }
+        if healthy {
+            break;
+        }
+    }
+    assert!(healthy, "the healthy ones are never reached");
+    assert_eq!(given_up, hopeless);
+}
+
+#[test]
+fn failures_of_what_was_begun_before_do_not_lengthen_the_wait() {
+    let mut breaker = Breaker::new(breaker(BreakerAction::Probe), 1);
+    let now = Duration::from_secs(9);
+    for _ in 0..50 {
+        breaker.failed(now);
+    }
+    assert_eq!(breaker.leave(now), Leave::None { until: now + Duration::from_secs(1) });
 }

@@ -9,13 +9,17 @@ use crate::transition::Event;
 
 use super::effect::{Cause, Effect, Notice, StopReason};
 use super::input::{Failure, FailureClass};
+use super::schedule::Allowance;
 use super::{Time, Worker};
 
 impl Worker {
     /// A message failed.
     pub(super) fn fail(&mut self, id: PartitionId, offset: u64, failure: Failure) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
-        let attempts = partition.count_attempt(offset, failure.reason);
+        // While the breaker is open what is wrong is likely not the message.
+        let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
+        let most = self.settings.attempts.filter(|_| is_open).map(|limit| limit.saturating_sub(1));
+        let attempts = partition.count_attempt(offset, failure.reason, most);
         // The letter itself was refused: nothing is left to be done with it.
         let is_letter = partition.outcomes.remove(&offset).is_some();
         partition.wait(offset);
@@ -42,13 +46,15 @@ impl Worker {
         self.fail(id, offset, Failure { reason: Reason::Error, class, message });
     }
 
-    /// Why a message that failed so often is given up; `None` if it is tried again. While the
-    /// breaker is open no attempts are used up: what is wrong then is not the message.
+    /// Why a message that failed so often is given up; `None` if it is tried again.
     fn cause(&self, attempts: u32, class: FailureClass) -> Option<Cause> {
         let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
-        let used_up = self.settings.attempts.is_some_and(|limit| attempts >= limit);
+        let gives_way = self.breaker.as_ref().is_none_or(Breaker::gives_way);
+        // Then the last attempt was not counted.
+        let failed = attempts.saturating_add(u32::from(is_open));
+        let used_up = self.settings.attempts.is_some_and(|limit| failed >= limit);
         match class {
-            FailureClass::Retryable if used_up && !is_open => Some(Cause::AttemptsUsedUp),
+            FailureClass::Retryable if used_up && gives_way => Some(Cause::AttemptsUsedUp),
             FailureClass::Retryable => None,
             FailureClass::Permanent | FailureClass::Fatal => Some(Cause::Rejected),
         }
@@ -99,14 +105,15 @@ impl Worker {
         self.notice(Notice::DeadLettered { partition: id, offset, attempts, cause, message });
     }
 
-    /// How many runs may be handled at once, and how many messages each may have.
-    pub(super) fn allowance(&self) -> (u64, u64) {
+    /// How much may be begun now.
+    pub(super) fn allowance(&self) -> Allowance {
         let leave = self.breaker.as_ref().map_or(Leave::Any, |breaker| breaker.leave(self.now));
-        match leave {
+        let (runs, messages) = match leave {
             Leave::Any => (self.settings.concurrency, self.settings.handle_records),
             Leave::One => (1, 1),
             Leave::None { .. } => (0, 0),
-        }
+        };
+        Allowance { runs, messages, is_probe: leave != Leave::Any }
     }
 
     /// When the next message may be tried though the breaker is open.

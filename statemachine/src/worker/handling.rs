@@ -28,7 +28,12 @@ impl Worker {
     ) {
         let Some(partition) = self.owned(id, epoch) else { return };
         if partition.tenure == Tenure::Owned {
-            partition.receive(spans, keys);
+            let beyond = partition.receive(spans, keys);
+            // What a former owner completed is needed for nothing.
+            if !beyond.is_empty() {
+                let offset = partition.position;
+                self.effects.push_back(Effect::Release { partition: id, offset, beyond });
+            }
         }
     }
 
@@ -93,13 +98,13 @@ impl Worker {
     /// Begins runs of lanes, one of each partition in turn, as long as handlers are free.
     fn begin_runs(&mut self) {
         let running: u64 = self.partitions.values().map(|p| p.lanes.running()).sum();
-        let (runs, messages) = self.allowance();
-        let mut free = runs.saturating_sub(running);
+        let allowance = self.allowance();
+        let mut free = allowance.runs.saturating_sub(running);
         while free > 0
             && let Some(partition) = next_after(&mut self.partitions, self.served)
         {
             self.served = Some(partition.id);
-            let Some(begun) = partition.begin_run(messages) else { return };
+            let Some(begun) = partition.begin_run(allowance) else { return };
             free -= 1;
             self.effects.push_back(Effect::Handle {
                 partition: partition.id,

@@ -200,15 +200,17 @@ impl Lanes {
         Some(part)
     }
 
-    /// The first ready messages of the first lane that can run: up to `limit`, and none but the
-    /// first that `breaks`.
+    /// The first ready messages of the first lane that can run, of those `after` a message if there
+    /// is one: up to `limit`, and none but the first that `breaks`.
     pub(crate) fn start(
         &mut self,
         window: &Window,
+        after: Option<u64>,
         limit: u64,
         breaks: impl Fn(Span) -> Option<u64>,
     ) -> Option<(u64, Vec<Span>)> {
-        let &(_, id) = self.ready.first()?;
+        let later = after.and_then(|after| self.ready.range((after + 1, 0)..).next());
+        let &(_, id) = later.or_else(|| self.ready.first())?;
         let lane = self.all.get_mut(&id)?;
         let mut left = limit;
         let mut spans = Vec::new();
@@ -229,9 +231,18 @@ impl Lanes {
         Some((id, spans))
     }
 
-    /// Messages of a lane ended well.
+    /// The handler ended well for messages of its lane.
     pub(crate) fn finish(&mut self, id: u64, span: Span) {
-        let Some(lane) = self.all.get_mut(&id) else { return };
+        let done = self.take_out(id, span);
+        if let Some(lane) = self.all.get_mut(&id) {
+            lane.running = lane.running.saturating_sub(done);
+        }
+    }
+
+    /// Messages of a lane need no handler any more; gives how many there were.
+    pub(crate) fn take_out(&mut self, id: u64, span: Span) -> u64 {
+        let Some(lane) = self.all.get_mut(&id) else { return 0 };
+        let mut done = 0;
         let mut from = span.first;
         while from < span.end
             && let Some(nth) = lane.admitted.iter().position(|admitted| admitted.contains(from))
@@ -243,9 +254,10 @@ impl Lanes {
                 lane.admitted.insert(nth, part);
             }
             lane.messages -= end - from;
-            lane.running = lane.running.saturating_sub(end - from);
+            done += end - from;
             from = end;
         }
+        done
     }
 
     /// A message is to be handled once more, before what follows it.

@@ -88,6 +88,8 @@ pub(crate) struct Partition {
     /// How messages end that are finished otherwise than by their handler.
     pub(crate) outcomes: BTreeMap<u64, Outcome>,
     pub(crate) lanes: Lanes,
+    /// The first message of the run that was begun last.
+    pub(crate) tried: Option<u64>,
     /// What a former owner completed and reading has not reached: each is a run of its own.
     pub(crate) ahead: VecDeque<Span>,
     pub(crate) room: Room,
@@ -116,6 +118,7 @@ impl Partition {
             attempts: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             lanes: Lanes::new(order),
+            tried: None,
             ahead: VecDeque::new(),
             room: Room::Enough,
             topic_id: [0; 16],
@@ -164,10 +167,11 @@ impl Partition {
         self.attempts.get(&offset).copied().unwrap_or(0)
     }
 
-    /// Counts a failure; gives how often the message has failed now.
-    pub(crate) fn count_attempt(&mut self, offset: u64, reason: Reason) -> u32 {
+    /// Counts a failure, up to `most`; gives how often the message has failed now.
+    pub(crate) fn count_attempt(&mut self, offset: u64, reason: Reason, most: Option<u32>) -> u32 {
         let attempt = self.attempts.entry(offset).or_default();
-        *attempt = attempt.saturating_add(u32::from(reason.is_own()));
+        let counted = attempt.saturating_add(u32::from(reason.is_own()));
+        *attempt = most.map_or(counted, |most| counted.min(most.max(*attempt)));
         self.unsaved = true;
         *attempt
     }

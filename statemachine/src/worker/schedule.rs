@@ -37,6 +37,17 @@ impl Quota {
     }
 }
 
+/// How much may be begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allowance {
+    /// How many runs may be under way.
+    pub(crate) runs: u64,
+    /// How many messages each may have.
+    pub(crate) messages: u64,
+    /// Whether it is only to find out whether any message succeeds.
+    pub(crate) is_probe: bool,
+}
+
 /// A run of a lane.
 #[derive(Debug)]
 pub(crate) struct Begun {
@@ -46,12 +57,15 @@ pub(crate) struct Begun {
 }
 
 impl Partition {
-    /// Takes in messages that were read; those that are known are passed over.
-    pub(crate) fn receive(&mut self, spans: &[Span], keys: &[u64]) {
+    /// Takes in messages that were read; those that are known are passed over. Gives those of them
+    /// that are done.
+    pub(crate) fn receive(&mut self, spans: &[Span], keys: &[u64]) -> Vec<Span> {
+        let mut known = Vec::new();
         self.lanes.note(spans, keys, self.received);
         for span in spans {
             let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
             let done = self.window.spans(|phase| phase == Phase::Done);
+            known.extend(done.iter().filter_map(|span| span.intersect(unseen)));
             for fresh in without(unseen, &done) {
                 self.window.set(fresh, Phase::Received);
                 self.lanes.receive(fresh, &self.window);
@@ -59,6 +73,15 @@ impl Partition {
             self.received = span.end;
         }
         self.forget_ahead();
+        known
+    }
+
+    /// The end of all that a commit may have to tell of: what a former owner completed, and what
+    /// failed there, may lie beyond what was read.
+    fn horizon(&self) -> u64 {
+        let ahead = self.ahead.back().map_or(0, |span| span.end);
+        let failed = self.attempts.last_key_value().map_or(0, |(&at, _)| at + 1);
+        self.received.max(ahead).max(failed)
     }
 
     /// Messages that are admitted and not finished: a crash interrupts no more of them.
@@ -75,7 +98,7 @@ impl Partition {
         let done = self.window.groups(Phase::Done) + self.window.groups(Phase::Sent { number: 0 });
         let done = done + self.ahead.len() as u64;
         let failed = self.attempts.len() as u64 + self.lanes.may_fail() + more.min(1);
-        let distance = self.received.saturating_sub(self.position);
+        let distance = self.horizon().saturating_sub(self.position);
         let most = CommitMetadata::most_bytes(done + sendable + more, failed, distance);
         most <= settings.metadata_bytes as u64
     }
@@ -138,8 +161,9 @@ impl Partition {
         self.tenure == Tenure::Owned && !self.held && self.lanes.has_ready()
     }
 
-    /// Begins the run of a lane.
-    pub(crate) fn begin_run(&mut self, limit: u64) -> Option<Begun> {
+    /// Begins the run of a lane. One message to find out whether any succeeds is another one than
+    /// the last time: the first ones may be those that never will.
+    pub(crate) fn begin_run(&mut self, allowance: Allowance) -> Option<Begun> {
         if !self.can_run() {
             return None;
         }
@@ -147,7 +171,9 @@ impl Partition {
         let failed = |span: Span| {
             self.attempts.range(span.first..span.end).next().map(|(&offset, _)| offset)
         };
-        let (lane, spans) = self.lanes.start(&self.window, limit, failed)?;
+        let after = self.tried.filter(|_| allowance.is_probe);
+        let (lane, spans) = self.lanes.start(&self.window, after, allowance.messages, failed)?;
+        self.tried = spans.first().map(|span| span.first);
         for span in &spans {
             self.window.set(*span, Phase::Running);
         }
@@ -190,12 +216,14 @@ impl Partition {
         }
     }
 
-    /// A message is finished otherwise than by its handler.
+    /// A message is finished otherwise than by its handler, which may be at a later one of its lane.
     pub(crate) fn conclude(&mut self, offset: u64, outcome: Outcome) {
         self.outcomes.insert(offset, outcome);
         let lane = self.lanes.of(Span::one(offset)).next();
         if let Some((lane, span)) = lane {
-            self.finished(lane, &[span]);
+            self.window.set(span, Phase::Finished);
+            self.lanes.take_out(lane, span);
+            self.lanes.refresh(lane, &self.window);
         }
     }
 
@@ -293,7 +321,7 @@ impl Partition {
         completed: &[Span],
         settings: &Settings,
     ) -> Vec<(u64, u32)> {
-        let distance = self.received.saturating_sub(offset);
+        let distance = self.horizon().saturating_sub(offset);
         let fits = |attempts: u64| {
             // One failed message always has room: the first that is not done.
             let more = attempts.saturating_sub(1);
