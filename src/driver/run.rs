@@ -352,6 +352,23 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn an_error_of_a_batch_fails_its_last_message_at_least() {
+        let work = batch_work_of(
+            handler::batch(|messages: Vec<Message>| async move {
+                let done = messages.iter().map(|m| echo(&m.offset())).collect();
+                Err(BatchError { done, error: HandlerError::fatal("no") })
+            }),
+            3,
+        );
+        let first = RunInput { attempt: 0, ..input(&[b"", b"", b""]) };
+        let (values, failed) = report(work, first).await;
+        assert_eq!(values, [b"5".to_vec(), b"6".to_vec()]);
+        let (offset, failure) = failed.expect("there is an error");
+        assert_eq!((offset, failure.class), (7, FailureClass::Fatal));
+        assert_eq!(failure.message, "no");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_missed_deadline_is_a_retryable_failure_and_cancels_the_handler() {
         let ended = Arc::new(AtomicBool::new(false));

@@ -213,8 +213,11 @@ impl<H: BatchHandler> Work for BatchWork<H> {
                     Ok(Err(panic)) => (Vec::new(), Some(failure_of_panic(panic.as_ref()))),
                     Err(failure) => (Vec::new(), Some(failure)),
                 };
+                // An error is about one of them, whatever the handler says is done.
+                let done_max = offsets.len().saturating_sub(usize::from(failed.is_some()));
                 let mut rest = offsets.iter();
-                for (outputs, &offset) in done.into_iter().zip(rest.by_ref()) {
+                let done = done.into_iter().take(done_max);
+                for (outputs, &offset) in done.zip(rest.by_ref()) {
                     if let Err(failure) = progress.finished(offset, outputs) {
                         return progress.failed(offset, failure);
                     }
