@@ -9,7 +9,7 @@ use countersign::Config;
 use countersign::kafka::librdkafka::{ClusterConfig, SettingError};
 use serde::Deserialize;
 
-use crate::exec::Command;
+use crate::exec::{self, Command};
 use crate::failure::Failure;
 use crate::logging::LogFormat;
 use crate::values::{
@@ -27,15 +27,11 @@ pub(crate) enum HandlerName {
     Exec,
 }
 
-/// How long a child may take that nobody set a deadline for: one that hangs must not hold its
-/// partition for ever.
-const EXEC_DEADLINE: Duration = Duration::from_secs(30);
-
 /// A handler with what it needs.
 #[derive(Debug)]
 pub(crate) enum Handling<'a> {
     Copy { output: &'a str },
-    Exec { command: Command, processes: u32, output: &'a str },
+    Exec { command: Command, processes: u32, deadline: Duration, output: &'a str },
 }
 
 /// All of them can stand in the file too; none is needed until both were read.
@@ -280,6 +276,7 @@ impl Settings {
             (HandlerName::Exec, [output, ..], Some(line)) => Ok(Handling::Exec {
                 command: Command::parse(line)?,
                 processes: self.exec_processes.unwrap_or(1),
+                deadline: self.deadline.map_or(exec::DEADLINE, |it| it.0),
                 output,
             }),
             (HandlerName::Copy, _, None) => {
@@ -323,9 +320,9 @@ impl Settings {
         set(&mut config.breaker, self.on_many_failures.map(OnManyFailures::breaker));
         set(&mut config.retry.base, self.retry_base.map(|it| it.0));
         set(&mut config.retry.max, self.retry_max.map(|it| it.0));
-        config.deadline = self.deadline.map(|it| it.0);
-        if self.handler == Some(HandlerName::Exec) {
-            config.deadline.get_or_insert(EXEC_DEADLINE);
+        // The handler exec has its own, which begins when a child has the message.
+        if self.handler != Some(HandlerName::Exec) {
+            config.deadline = self.deadline.map(|it| it.0);
         }
         set(&mut config.memory_bytes, self.memory.map(|it| it.0));
         set(&mut config.history, self.history.map(|it| it.0));

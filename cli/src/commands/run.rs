@@ -53,8 +53,8 @@ fn processor(settings: &Settings) -> Result<Processor, Failure> {
     let builder = Processor::builder().config(settings.processor()?);
     let builder = match settings.handler()? {
         Handling::Copy { output } => builder.handler(copy(output)),
-        Handling::Exec { command, processes, output } => {
-            builder.handler(Exec::start(command, processes, output)?)
+        Handling::Exec { command, processes, deadline, output } => {
+            builder.handler(Exec::start(command, processes, deadline, output)?)
         }
     };
     builder.build().map_err(|error| settings.refused(&error))

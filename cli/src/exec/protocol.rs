@@ -82,8 +82,11 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// It as a line, with its end.
     pub(super) fn line(&self) -> String {
-        serde_json::to_string(self).expect("numbers and strings are JSON")
+        let mut line = serde_json::to_string(self).expect("numbers and strings are JSON");
+        line.push('\n');
+        line
     }
 }
 

@@ -74,6 +74,35 @@ fn children_that_die_hang_and_write_rubbish_only_fail_their_message() {
     }
 }
 
+/// Answers after a moment, says more than it should, and leaves a file when its input ends.
+const SLOW: &str = r#"
+while read -r line; do
+    id=${line#'{"id":'}; id=${id%%,*}
+    sleep 0.05
+    echo "{\"id\":$id,\"outputs\":[{\"value\":\"v\"}]}"
+    case $line in *'"offset":3,'*) echo 'one thing more' ;; esac
+done
+sleep 0.2
+echo ended >"$1.$$"
+"#;
+
+/// All messages wait for one child at once, most of them for longer than the deadline; and no
+/// message has failed in the end.
+#[test]
+fn children_are_shared_in_peace_and_see_the_end_of_their_input() {
+    let copying = Copying::new("exec-shared");
+    copying.load(80);
+    let ended = copying.dir.path().join("ended");
+    let command = format!("sh {} {}", script(&copying, SLOW).display(), ended.display());
+    let args = ["--until-caught-up", "--handler", "exec", "--exec", &command];
+    let limits = ["--deadline", "1s", "--order", "none", "--max-attempts", "1"];
+    copying.start("a", &[&args[..], &limits].concat()).done();
+    assert_eq!(copying.read(&copying.output()).len(), 80);
+    let files = fs::read_dir(copying.dir.path()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names.filter(|name| name.starts_with("ended.")).count(), 1, "the last child");
+}
+
 #[test]
 fn the_handler_of_the_readme_makes_invoices() {
     let copying = Copying::new("exec-python");
