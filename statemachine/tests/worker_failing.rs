@@ -173,7 +173,8 @@ fn the_breaker_can_stop_the_worker_instead() {
     assert_eq!(fails(&mut story, 2, FailureClass::Permanent).last().unwrap(), "stop ok=false");
 }
 
-/// Messages that never succeed, and nothing else at first: the breaker must find what is behind them.
+/// Messages that never succeed, and nothing else at first: the breaker must find what is behind
+/// them.
 #[test]
 fn an_open_breaker_gets_past_messages_that_never_succeed() {
     let breaker = Some(breaker(BreakerAction::Probe));

@@ -216,7 +216,8 @@ impl Partition {
         }
     }
 
-    /// A message is finished otherwise than by its handler, which may be at a later one of its lane.
+    /// A message is finished otherwise than by its handler, which may be at a later one of its
+    /// lane.
     pub(crate) fn conclude(&mut self, offset: u64, outcome: Outcome) {
         self.outcomes.insert(offset, outcome);
         let lane = self.lanes.of(Span::one(offset)).next();

@@ -6,8 +6,8 @@
 //! the partitions are forwarded to one of their own, which makes the other one wake up.
 //!
 //! `rd_kafka_consume_batch_queue` would do it too, but not right in librdkafka 2.12.1: it moves the
-//! position for errors as well, so that the end of a partition counts as a record, and a pause there
-//! would skip the next one (`rd_kafka_q_serve_rkmessages`).
+//! position for errors as well, so that the end of a partition counts as a record, and a pause
+//! there would skip the next one (`rd_kafka_q_serve_rkmessages`).
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
