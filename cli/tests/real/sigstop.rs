@@ -6,8 +6,20 @@ use rustix::process::Signal;
 
 use crate::support::{Copying, PATIENCE, Process, until};
 
-const SHORT: [&str; 6] =
-    ["--transaction-timeout", "2s", "--session-timeout", "3s", "--commit-interval", "600ms"];
+/// Without lingering, so that outputs are at the broker before their transaction ends.
+const SHORT: [&str; 8] = [
+    "--transaction-timeout",
+    "2s",
+    "--session-timeout",
+    "3s",
+    "--commit-interval",
+    "600ms",
+    "--linger",
+    "1ms",
+];
+
+/// So many that their transaction does not end early.
+const MANY: u64 = 5_000;
 
 /// Longer than the session's time-out, the transaction's, and the broker's look for the latter.
 const STILL: Duration = Duration::from_secs(6);
@@ -18,7 +30,7 @@ fn stop_in_transaction(copying: &Copying, process: &Process) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let before = copying.committed();
-        copying.load(1_000);
+        copying.load(MANY);
         let seen =
             || (copying.uncommitted() > aborted || copying.committed() > before).then_some(());
         until("something is done", PATIENCE, seen);
