@@ -9,6 +9,7 @@
 //! for a run that kills it in the middle.
 
 use std::error::Error;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ struct Args {
     /// The directory of the store
     #[arg(long)]
     store: PathBuf,
+    /// How many orders are paid per second at most
+    #[arg(long)]
+    rate: Option<NonZeroU32>,
     /// End once every order that is there now is done
     #[arg(long)]
     until_caught_up: bool,
@@ -87,15 +91,19 @@ async fn pay(message: Message<Order>) -> Result<Outputs, HandlerError> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let processor = Processor::builder()
+    let builder = Processor::builder()
         .brokers(args.brokers)
         .group("payments")
         .inputs(["orders"])
         .outputs(["invoices", "ledger", "rejections"])
         .store(args.store)
         .instance(args.instance)
-        .handler(handler::json(pay))
-        .build()?;
+        .handler(handler::json(pay));
+    let builder = match args.rate {
+        Some(rate) => builder.rate(rate),
+        None => builder,
+    };
+    let processor = builder.build()?;
     if args.until_caught_up {
         let caught_up = tokio::spawn(processor.shut_down_when_caught_up());
         processor.run_until_signal().await?;

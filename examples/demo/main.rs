@@ -36,9 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     broker::load_orders(&kafka, &bar("loading orders"))?;
 
     let stores = tempfile::tempdir()?;
-    let mut victim = Payments::start(&kafka, stores.path(), "a")?;
-    let mut other = Payments::start(&kafka, stores.path(), "b")?;
     let progress = bar("processing");
+    let mut victim = Payments::start(&kafka, stores.path(), "a")?;
+    // The one that is killed has work from the first kill on.
+    broker::wait_for(&kafka, 1, &progress)?;
+    let mut other = Payments::start(&kafka, stores.path(), "b")?;
     let mut kills: Vec<Kill> = Vec::new();
     for at in KILLS {
         broker::wait_for(&kafka, at, &progress)?;

@@ -8,6 +8,9 @@ use std::process::{Child, Command, Stdio};
 use countersign::store::{Journal, open_sled_for_inspection};
 use countersign_testkit::broker::LocalKafka;
 
+/// Orders per second and process: slow enough to be killed in the middle.
+const RATE: &str = "12000";
+
 /// A running process; it does not outlive this.
 #[derive(Debug)]
 pub(crate) struct Payments {
@@ -31,6 +34,7 @@ impl Payments {
         let child = Command::new(&program)
             .args(["--brokers", kafka.bootstrap(), "--instance", instance, "--store"])
             .arg(&store)
+            .args(["--rate", RATE])
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
