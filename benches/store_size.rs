@@ -2,19 +2,20 @@
 //!
 //! `cargo bench --bench store_size -- [messages] [messages per transaction]`
 
+mod traffic;
+
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
-use countersign::store::{Damage, Identity, Journal, JournalOptions, open_sled};
-use countersign_statemachine::{
-    Author, End, Entry, Event, Moved, Note, Outcome, Part, PartitionId, Reason, Span,
-    TransactionRecord,
-};
+use countersign::store::{Damage, Journal, JournalOptions, open_sled};
+use countersign_statemachine::{Entry, Event, Moved, Note, PartitionId, Reason, Span};
 
 const PARTITIONS: u32 = 4;
+/// As long as one that is drawn.
+const INCARNATION: u64 = 0x5eed_5eed_5eed_5eed;
 const START_MS: u64 = 1_800_000_000_000;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -50,18 +51,13 @@ fn main() -> Result<()> {
 
 fn open(path: &Path, incarnation: u64) -> Result<Journal> {
     let opened = open_sled(path, Damage::Refuse)?;
-    let identity = Identity {
-        cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
-        group: "payments".to_owned(),
-        instance: "payments-a".to_owned(),
-    };
     let options = JournalOptions::new(incarnation, START_MS);
-    Ok(Journal::open(Box::new(opened.store), &identity, options)?)
+    Ok(Journal::open(Box::new(opened.store), &traffic::identity(), options)?)
 }
 
 /// Clean traffic: sign in and flush, then confirm; what a confirm says rides with the next flush.
 fn fill(path: &Path, transactions: u64, per_partition: u64) -> Result<()> {
-    let mut journal = open(path, 0x5eed_5eed_5eed_5eed)?;
+    let mut journal = open(path, INCARNATION)?;
     let ids = (0..PARTITIONS).map(|partition| journal.intern("orders", partition, [7; 16]));
     let ids = ids.collect::<std::result::Result<Vec<_>, _>>()?;
     let mut riding = Vec::new();
@@ -69,38 +65,16 @@ fn fill(path: &Path, transactions: u64, per_partition: u64) -> Result<()> {
         let first = number * per_partition;
         let span = Span { first, end: first + per_partition };
         let at_ms = START_MS + number * 100;
-        let moved = |event, note: Note| {
-            move |&partition: &PartitionId| {
-                Entry::Moved(Moved { partition, span, event, note: note.clone() })
-            }
-        };
-        riding.extend(ids.iter().map(moved(Event::Start, Note::None)));
+        riding.extend(traffic::signed_in(span, &ids));
         journal.append(&riding, at_ms)?;
         journal.flush()?;
         journal.prune(at_ms)?;
         riding.clear();
-        let committed = Event::Committed(Outcome::Processed);
-        riding.extend(ids.iter().map(moved(committed, Note::Transaction(number))));
-        riding.push(Entry::Transaction(ended(number, span, &ids)));
+        riding.extend(traffic::committed(INCARNATION, number, span, &ids));
     }
     journal.append(&riding, START_MS + transactions * 100)?;
     journal.flush()?;
     Ok(())
-}
-
-fn ended(number: u64, span: Span, ids: &[PartitionId]) -> TransactionRecord {
-    let author =
-        Author { instance: "payments-a-0".to_owned(), incarnation: 0x5eed_5eed_5eed_5eed, number };
-    let part = |&partition| Part {
-        partition,
-        span: Some(span),
-        messages: span.len(),
-        outputs: span.len(),
-        offset: span.end,
-    };
-    let slot = u32::from(number % 2 == 1);
-    let parts = ids.iter().map(part).collect();
-    TransactionRecord { author, slot, end: End::Committed, open_us: 81_234, parts }
 }
 
 /// Gives every other one of `2 * count` messages a history of its own.

@@ -182,8 +182,6 @@ impl Config {
         let letters = self.dead_letters.is_some();
         let max_poll = Duration::from_millis(u64::from(self.cluster.max_poll_interval_ms));
         Settings {
-            instance: format!("{}-{worker}", self.instance),
-            incarnation,
             slots: self.slots(),
             commit_interval: self.commit_interval,
             commit_pause: self.commit_pause,
@@ -191,20 +189,17 @@ impl Config {
             transaction_timeout: Duration::from_millis(u64::from(
                 self.cluster.transaction_timeout_ms,
             )),
-            handle_records: 2_000,
             order: self.order,
             concurrency: u64::from(self.concurrency),
             metadata_bytes: max_binary_len(self.metadata_bytes),
             leave_budget: self.drain.min(max_poll / 3),
-            lazy_write: Duration::from_millis(50),
             start: self.start,
             expired: self.expired,
             retry: self.retry,
             attempts: self.attempts,
             give_up: if letters { GiveUp::DeadLetter } else { GiveUp::Stop },
             breaker: self.breaker.filter(|_| letters),
-            abort_backoff: Backoff { max: Duration::from_secs(5), ..Backoff::default() },
-            seed: incarnation,
+            ..Settings::new(format!("{}-{worker}", self.instance), incarnation)
         }
     }
 }

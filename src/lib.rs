@@ -22,6 +22,7 @@ pub mod simulation;
 mod status;
 pub mod store;
 mod telemetry;
+mod wall_clock;
 
 pub use builder::Builder;
 pub use config::Config;

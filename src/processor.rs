@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::{oneshot, watch};
@@ -21,6 +21,7 @@ use crate::kafka::{Kafka, KafkaError, Producer, Topic};
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
+use crate::wall_clock::now_ms;
 
 /// Reads, processes and writes, each message exactly once.
 ///
@@ -337,9 +338,7 @@ impl Processor {
             group: self.config.cluster.group.clone(),
             instance: self.config.instance.clone(),
         };
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let options = JournalOptions::new(incarnation, now_ms);
+        let options = JournalOptions::new(incarnation, now_ms());
         Journal::open(store, &identity, JournalOptions { history: self.config.history, ..options })
     }
 

@@ -1,17 +1,17 @@
 //! The hot paths, each to be run as often as wanted: what the benches and the guard measure.
 
+#[path = "../traffic/mod.rs"]
+mod traffic;
+
 use std::sync::{Arc, Mutex};
 
 use countersign::handler;
 use countersign::kafka::{Batch, BatchBuilder, Topic, TopicPartition};
 use countersign::simulation;
-use countersign::store::{Identity, Journal, JournalOptions, MemoryImage, MemoryStore};
+use countersign::store::{Journal, JournalOptions, MemoryImage, MemoryStore};
 use countersign::{Outputs, Partitioning, To};
 use countersign_statemachine::worker::{Effect, Found, Input, SlotEvent, Worker};
-use countersign_statemachine::{
-    Author, Backoff, End, Entry, Event, Expired, GiveUp, Moved, Note, Order, Outcome, Part,
-    PartitionId, Settings, Span, StartAt, TransactionRecord,
-};
+use countersign_statemachine::{PartitionId, Settings, Span};
 
 /// A path, and what one run of it stands for.
 pub(crate) type Path = (&'static str, fn(u64));
@@ -65,29 +65,7 @@ fn copy(times: u64) {
 }
 
 fn settings() -> Settings {
-    Settings {
-        instance: "payments-a-0".to_owned(),
-        incarnation: 1,
-        slots: 2,
-        commit_interval: std::time::Duration::from_millis(100),
-        commit_pause: std::time::Duration::from_millis(5),
-        transaction_records: 4_000,
-        transaction_timeout: std::time::Duration::from_secs(10),
-        handle_records: 2_000,
-        order: Order::Partition,
-        concurrency: 128,
-        metadata_bytes: 3_069,
-        leave_budget: std::time::Duration::from_secs(1),
-        lazy_write: std::time::Duration::from_millis(50),
-        start: StartAt::Earliest,
-        expired: Expired::Fail,
-        retry: Backoff::default(),
-        attempts: None,
-        give_up: GiveUp::Stop,
-        breaker: None,
-        abort_backoff: Backoff::default(),
-        seed: 0,
-    }
+    Settings { transaction_records: 4_000, ..Settings::new("payments-a-0", 1) }
 }
 
 /// A worker whose effects are answered at once, and who has no time.
@@ -132,7 +110,7 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::Assign(_)
         | Effect::Unassign(_)
         | Effect::Leave
-        | Effect::DeadLetter { .. }
+        | Effect::DeadLetter(_)
         | Effect::Interrupt { .. }
         | Effect::Forget { .. }
         | Effect::Release { .. }
@@ -160,44 +138,20 @@ fn worker(times: u64) {
 }
 
 fn store(times: u64) {
-    let identity = Identity {
-        cluster_id: "MkU3OEVBNTcwNTJENDM2Qk".to_owned(),
-        group: "payments".to_owned(),
-        instance: "payments-a".to_owned(),
-    };
     let memory = MemoryStore::new(Arc::new(Mutex::new(MemoryImage::default())));
-    let mut journal = Journal::open(Box::new(memory), &identity, JournalOptions::new(1, 0))
-        .expect("it is a new store");
+    let mut journal =
+        Journal::open(Box::new(memory), &traffic::identity(), JournalOptions::new(1, 0))
+            .expect("it is a new store");
     let intern = |partition| journal.intern("orders", partition, [7; 16]);
     let ids: Vec<PartitionId> =
         (0..PARTITIONS).map(intern).collect::<Result<_, _>>().expect("there is room");
     let mut riding = Vec::new();
     for number in 0..times {
         let span = Span { first: number * 1_000, end: (number + 1) * 1_000 };
-        let moved = |event, note: Note| {
-            move |&partition: &PartitionId| {
-                Entry::Moved(Moved { partition, span, event, note: note.clone() })
-            }
-        };
-        riding.extend(ids.iter().map(moved(Event::Start, Note::None)));
+        riding.extend(traffic::signed_in(span, &ids));
         journal.append(&riding, number).expect("the entries follow each other");
         journal.flush().expect("memory does not fail");
         riding.clear();
-        let committed = Event::Committed(Outcome::Processed);
-        riding.extend(ids.iter().map(moved(committed, Note::Transaction(number))));
-        riding.push(Entry::Transaction(ended(number, span, &ids)));
+        riding.extend(traffic::committed(1, number, span, &ids));
     }
-}
-
-fn ended(number: u64, span: Span, ids: &[PartitionId]) -> TransactionRecord {
-    let author = Author { instance: "payments-a-0".to_owned(), incarnation: 1, number };
-    let part = |&partition| Part {
-        partition,
-        span: Some(span),
-        messages: span.len(),
-        outputs: span.len(),
-        offset: span.end,
-    };
-    let parts = ids.iter().map(part).collect();
-    TransactionRecord { author, slot: 0, end: End::Committed, open_us: 81_234, parts }
 }

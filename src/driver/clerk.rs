@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use countersign_statemachine::{Entry, PartitionId, Run};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::kafka::TopicPartition;
 use crate::store::{Journal, PartitionName, StoreError};
+use crate::wall_clock::now_ms;
 
 use super::host::{Host, Loop};
 use super::inbox::{Inbox, News};
@@ -184,10 +184,4 @@ fn intern(
             journal.intern(&partition.topic, partition.partition, *topic_id)
         })
         .collect()
-}
-
-/// Milliseconds since the epoch, for people to read; nothing is decided by it.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -13,7 +13,6 @@ use crate::status::Connection;
 use crate::telemetry;
 
 use super::Driver;
-use super::letters::GivenUp;
 use super::poll::{Command, Grant};
 use super::run::{Progress, Results, RunInput};
 use super::shelf::{Running, Shelf};
@@ -35,9 +34,7 @@ impl Driver {
             Effect::Handle { partition, epoch, lane, spans, attempt } => {
                 self.start_run((partition, epoch, lane), spans, attempt);
             }
-            Effect::DeadLetter { partition, epoch, offset, attempts, cause, failure } => {
-                self.dead_letter(GivenUp { partition, epoch, offset, attempts, cause, failure });
-            }
+            Effect::DeadLetter(given_up) => self.dead_letter(given_up),
             Effect::Interrupt { partition } => {
                 if let Some(shelf) = self.shelves.get(&partition) {
                     shelf.interrupt();

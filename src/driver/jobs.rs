@@ -6,7 +6,6 @@ use std::time::Duration;
 use countersign_statemachine::worker::{self, Commit, Found, Input, Label};
 use countersign_statemachine::{Entry, PartitionId};
 use futures::FutureExt;
-use tokio::time::sleep;
 
 use crate::commit_metadata::disarm;
 use crate::error::RunError;
@@ -83,20 +82,22 @@ impl Driver {
         self.jobs.push(job.boxed());
     }
 
-    /// Asks until Kafka answers: while nothing is read there is no other sign of it.
-    /// Asks what no client can answer from memory, until there is an answer. Without a partition
-    /// there is nothing to be asked: whatever is done next tells.
+    /// Asks what no client can answer from memory until Kafka answers, whatever it answers: while
+    /// nothing is read there is no other sign of it. Without a partition there is nothing to be
+    /// asked: whatever is done next tells.
     pub(super) fn probe_connection(&mut self) {
         let scout = self.scout.clone();
         let Some(known) = self.known.values().next() else { return };
         let partition = known.partition.clone();
         let job = async move {
-            while let Err(error) = scout.log_range(partition.clone()).await
-                && error.is_connection()
-            {
-                tracing::debug!(%error, "Kafka is still away");
-                sleep(Duration::from_secs(1)).await;
-            }
+            let answer = persistently(|| async {
+                let range = scout.log_range(partition.clone()).await;
+                range
+                    .map(drop)
+                    .or_else(|error| if error.is_connection() { Err(error) } else { Ok(()) })
+            });
+            // One that is away for good is told by whatever is done next.
+            let _ = answer.await;
             Finding::Reachable
         };
         self.jobs.push(job.boxed());

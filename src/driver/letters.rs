@@ -1,12 +1,11 @@
 //! Dead letters: what a message that was given up leaves behind.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use countersign_statemachine::PartitionId;
-use countersign_statemachine::worker::{Cause, Failure};
+use countersign_statemachine::worker::{Cause, GivenUp};
 
 use crate::dead_letter::{DeadLetter, LetterDisposition};
+use crate::wall_clock::now_ms;
 
 use super::Driver;
 use super::run::Results;
@@ -21,16 +20,6 @@ pub(crate) struct LetterBox {
     pub(crate) group: String,
 }
 
-/// A message that is given up.
-pub(super) struct GivenUp {
-    pub(super) partition: PartitionId,
-    pub(super) epoch: u64,
-    pub(super) offset: u64,
-    pub(super) attempts: u32,
-    pub(super) cause: Cause,
-    pub(super) failure: Failure,
-}
-
 impl Driver {
     /// The dead letter takes the place of the message's outputs.
     pub(super) fn dead_letter(&mut self, given_up: GivenUp) {
@@ -41,6 +30,9 @@ impl Driver {
         };
         let Some(record) = shelf.record(offset) else { return };
         let last_failed = now_ms();
+        let first_failed = shelf.first_failed(offset).unwrap_or(last_failed);
+        // As Kafka writes times.
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         let letter = DeadLetter {
             disposition: match cause {
                 Cause::AttemptsUsedUp => LetterDisposition::MaxDeliveryAttemptsReached,
@@ -52,8 +44,8 @@ impl Driver {
             group: letters.group.clone(),
             instance: self.author.instance.clone(),
             attempts,
-            first_failed: shelf.first_failed(offset).unwrap_or(last_failed),
-            last_failed,
+            first_failed: signed(first_failed),
+            last_failed: signed(last_failed),
             reason: failure.reason,
             error: failure.message,
         };
@@ -62,10 +54,4 @@ impl Driver {
         let output = letter.output(&record, &letters.topic, to);
         shelf.keep(&Arc::new(Results::one(offset, output)));
     }
-}
-
-/// Milliseconds since the epoch.
-pub(super) fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

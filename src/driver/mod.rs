@@ -49,11 +49,11 @@ use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, TopicPartition, Waker};
 use crate::status::StatusCell;
+use crate::wall_clock::now_ms;
 
 use budget::Budget;
 use inbox::{Inbox, News};
 use jobs::Finding;
-use letters::now_ms;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slot::{Order, SlotConfig, SlotLoop};

@@ -41,7 +41,7 @@ pub(super) struct Shelf {
     running: BTreeMap<u64, Running>,
     running_most: usize,
     /// When messages that are not done failed first, in milliseconds since the epoch.
-    failed: BTreeMap<u64, i64>,
+    failed: BTreeMap<u64, u64>,
     /// Done messages whose batches are still here, from the position on.
     done: BTreeMap<u64, u64>,
     pub(super) share: Share,
@@ -68,10 +68,7 @@ impl Shelf {
         let from = batch.index_of(self.received);
         let mut spans: Vec<Span> = Vec::new();
         for offset in (from..batch.len()).filter_map(|index| batch.offset(index)) {
-            match spans.last_mut() {
-                Some(last) if last.end == offset => last.end += 1,
-                _ => spans.push(Span::one(offset)),
-            }
+            Span::one(offset).append_to(&mut spans);
         }
         if let Some(last) = spans.last() {
             self.received = last.end;
@@ -100,11 +97,11 @@ impl Shelf {
         batch.record(batch.index_of(offset)).filter(|record| record.offset() == offset)
     }
 
-    pub(super) fn note_failure(&mut self, offset: u64, now_ms: i64) {
+    pub(super) fn note_failure(&mut self, offset: u64, now_ms: u64) {
         self.failed.entry(offset).or_insert(now_ms);
     }
 
-    pub(super) fn first_failed(&self, offset: u64) -> Option<i64> {
+    pub(super) fn first_failed(&self, offset: u64) -> Option<u64> {
         self.failed.get(&offset).copied()
     }
 

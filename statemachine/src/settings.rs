@@ -65,6 +65,36 @@ pub enum Order {
     None,
 }
 
+impl Settings {
+    /// Settings for a worker of which nothing else is known.
+    pub fn new(instance: impl Into<String>, incarnation: u64) -> Self {
+        Self {
+            instance: instance.into(),
+            incarnation,
+            slots: 2,
+            commit_interval: Duration::from_millis(100),
+            commit_pause: Duration::from_millis(5),
+            transaction_records: 1_000_000,
+            transaction_timeout: Duration::from_secs(10),
+            handle_records: 2_000,
+            order: Order::Partition,
+            concurrency: 128,
+            // Of 4,096 characters, the brokers' default.
+            metadata_bytes: 3_069,
+            leave_budget: Duration::from_secs(30),
+            lazy_write: Duration::from_millis(50),
+            start: StartAt::Earliest,
+            expired: Expired::Fail,
+            retry: Backoff::default(),
+            attempts: None,
+            give_up: GiveUp::Stop,
+            breaker: None,
+            abort_backoff: Backoff { max: Duration::from_secs(5), ..Backoff::default() },
+            seed: incarnation,
+        }
+    }
+}
+
 /// What happens to a message that failed for good: as often as it may, or permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GiveUp {

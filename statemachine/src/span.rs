@@ -58,6 +58,14 @@ impl Span {
         self.first <= offset && offset < self.end
     }
 
+    /// Appends it to spans that lie before it; neighbours become one.
+    pub fn append_to(self, spans: &mut Vec<Self>) {
+        match spans.last_mut() {
+            Some(last) if last.end == self.first => last.end = self.end,
+            _ => spans.push(self),
+        }
+    }
+
     /// The part that both cover.
     pub fn intersect(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.end.min(other.end))

@@ -11,7 +11,7 @@ use countersign_statemachine::worker::{
     Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, SlotEvent, Worker,
 };
 use countersign_statemachine::{
-    Backoff, CommitMetadata, Expired, GiveUp, Order, PartitionId, Reason, Settings, Span, StartAt,
+    Backoff, CommitMetadata, Order, PartitionId, Reason, Settings, Span,
 };
 use proptest::prelude::*;
 
@@ -24,27 +24,20 @@ fn settings(order: Order, metadata_bytes: usize) -> Settings {
         ..Backoff::default()
     };
     Settings {
-        instance: "w0".to_owned(),
-        incarnation: 1,
         slots: 1,
         commit_interval: Duration::from_millis(10),
         commit_pause: Duration::from_millis(2),
         transaction_records: 50,
-        transaction_timeout: Duration::from_secs(10),
         handle_records: 8,
         order,
         concurrency: 12,
         metadata_bytes,
         leave_budget: Duration::from_secs(1),
         lazy_write: Duration::from_millis(10),
-        start: StartAt::Earliest,
-        expired: Expired::Fail,
         retry: quick,
-        attempts: None,
-        give_up: GiveUp::Stop,
-        breaker: None,
         abort_backoff: quick,
         seed: 0,
+        ..Settings::new("w0", 1)
     }
 }
 
@@ -171,10 +164,7 @@ impl Rig {
         for at in self.read..end {
             let Some(key) = self.log[at] else { continue };
             let at = at as u64;
-            match spans.last_mut() {
-                Some(last) if last.end == at => last.end += 1,
-                _ => spans.push(Span::one(at)),
-            }
+            Span::one(at).append_to(&mut spans);
             if self.settings.order == Order::Key {
                 keys.push(key);
             }

@@ -89,14 +89,21 @@ fn throughput<'a>(title: &str, cases: impl Iterator<Item = &'a CaseResult>) -> R
     on_canvas(rows.len(), |area| bars(area, &title, &rows, most))
 }
 
-fn bars(area: &Area<'_>, title: &str, rows: &[Row<'_, Spread>], most: f64) -> Result<()> {
-    let count = i32::try_from(rows.len())?;
-    let mut chart = ChartBuilder::on(area)
+/// A chart of rows, with room for their labels.
+fn frame<'a, 'b>(area: &'a Area<'b>, title: &str) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut chart = ChartBuilder::on(area);
+    chart
         .caption(title, TITLE_FONT)
         .margin(12)
         .margin_right(28)
         .x_label_area_size(36)
-        .y_label_area_size(LABELS_WIDTH)
+        .y_label_area_size(LABELS_WIDTH);
+    chart
+}
+
+fn bars(area: &Area<'_>, title: &str, rows: &[Row<'_, Spread>], most: f64) -> Result<()> {
+    let count = i32::try_from(rows.len())?;
+    let mut chart = frame(area, title)
         // With one line more, which stays empty: a range of one has no labels.
         .build_cartesian_2d(0.0..most * 1.12, (0..count).into_segmented())?;
     let label = |at: &SegmentValue<i32>| label(rows, at);
@@ -164,12 +171,7 @@ fn percentiles(area: &Area<'_>, title: &str, rows: &[Row<'_, LatencyRow>]) -> Re
     let (least, most) = figures.fold((1.0_f64, 10.0_f64), |(least, most), [p50, _, p999]| {
         (least.min(p50), most.max(p999))
     });
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, TITLE_FONT)
-        .margin(12)
-        .margin_right(28)
-        .x_label_area_size(36)
-        .y_label_area_size(LABELS_WIDTH)
+    let mut chart = frame(area, title)
         .build_cartesian_2d((least * 0.8..most * 1.3).log_scale(), (0..count).into_segmented())?;
     let label = |at: &SegmentValue<i32>| label(rows, at);
     chart

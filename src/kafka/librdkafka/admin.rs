@@ -158,21 +158,30 @@ impl Admin for LibrdAdmin {
         partition: &TopicPartition,
         timeout: Duration,
     ) -> Result<LogRange, KafkaError> {
-        let call = "query_watermark_offsets";
-        let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-        let told = self.base.fetch_watermarks(&partition.topic, number, timeout);
+        let told = log_range(&self.base, partition, timeout);
         let fault = self.drain();
-        let explained = |mut error: KafkaError| {
-            error.message = format!("{partition}: {}", error.message);
-            explain(error, fault)
-        };
-        let (start, end) = told.map_err(|error| explained(classify_binding(call, &error)))?;
-        let offset = |offset: i64| {
-            u64::try_from(offset).map_err(|_| {
-                let message = format!("{partition}: offset {offset}");
-                KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
-            })
-        };
-        Ok(LogRange { start: offset(start)?, end: offset(end)? })
+        told.map_err(|error| explain(error, fault))
     }
+}
+
+/// The range of a partition's log that a `read_committed` client can see.
+pub(super) fn log_range(
+    base: &BaseConsumer<Context>,
+    partition: &TopicPartition,
+    timeout: Duration,
+) -> Result<LogRange, KafkaError> {
+    let call = "query_watermark_offsets";
+    let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+    let told = base.fetch_watermarks(&partition.topic, number, timeout);
+    let (start, end) = told.map_err(|error| {
+        let error = classify_binding(call, &error);
+        KafkaError { message: format!("{partition}: {}", error.message), ..error }
+    })?;
+    let offset = |offset: i64| {
+        u64::try_from(offset).map_err(|_| {
+            let message = format!("{partition}: offset {offset}");
+            KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
+        })
+    };
+    Ok(LogRange { start: offset(start)?, end: offset(end)? })
 }

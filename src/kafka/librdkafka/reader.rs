@@ -10,12 +10,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as BindingError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
+use super::admin::log_range;
 use super::classify::classify_binding;
 use super::config::ClusterConfig;
 use super::context::Context;
 use super::lists::list;
 use super::settings;
-use crate::kafka::{BatchBuilder, ErrorKind, KafkaError, Record, TopicPartition};
+use crate::kafka::{BatchBuilder, ErrorKind, KafkaError, LogRange, Record, TopicPartition};
 
 /// How long one wait for records is.
 const POLL: Duration = Duration::from_millis(100);
@@ -46,19 +47,19 @@ pub fn read_topic<B>(
     let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&settings, Context)
         .map_err(|error| classify_binding("rd_kafka_new", &error))?;
     let mut left = ends(&consumer, from, patience)?;
-    let starts = left.iter().map(|(partition, (start, _))| (partition, Some(*start), ""));
+    let starts = left.iter().map(|(partition, range)| (partition, Some(range.start), ""));
     consumer
         .assign(&list("assign", starts)?)
         .map_err(|error| classify_binding("assign", &error))?;
-    left.retain(|_, (start, end)| start < end);
+    left.retain(|_, range| range.start < range.end);
     let mut heard = Instant::now();
     while !left.is_empty() {
         match consumer.poll(POLL) {
             Some(Ok(message)) => {
                 heard = Instant::now();
                 let (partition, next) = place(&message);
-                let Some((_, end)) = left.get(&partition) else { continue };
-                if next >= *end {
+                let Some(range) = left.get(&partition) else { continue };
+                if next >= range.end {
                     left.remove(&partition);
                 }
                 if let ControlFlow::Break(found) = visit(&owned(&message, partition)) {
@@ -85,25 +86,18 @@ pub fn read_topic<B>(
 }
 
 /// Where each partition begins and ends.
-type Ends = BTreeMap<TopicPartition, (u64, u64)>;
+type Ends = BTreeMap<TopicPartition, LogRange>;
 
 fn ends(
     consumer: &BaseConsumer<Context>,
     from: &ReadFrom,
     patience: Duration,
 ) -> Result<Ends, KafkaError> {
-    let watermarks = |partition: &TopicPartition| {
-        let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-        let (start, end) = consumer
-            .fetch_watermarks(&partition.topic, number, patience)
-            .map_err(|error| classify_binding("query_watermark_offsets", &error))?;
-        let offset = |offset: i64| u64::try_from(offset).unwrap_or(0);
-        Ok::<_, KafkaError>((offset(start), offset(end)))
-    };
     match from {
         ReadFrom::Offset(partition, offset) => {
-            let (start, end) = watermarks(partition)?;
-            Ok(Ends::from([(partition.clone(), (start.max(*offset), end))]))
+            let range = log_range(consumer, partition, patience)?;
+            let start = range.start.max(*offset);
+            Ok(Ends::from([(partition.clone(), LogRange { start, ..range })]))
         }
         ReadFrom::Start(topic) => {
             let metadata = consumer
@@ -117,7 +111,11 @@ fn ends(
             }
             let partitions = (0..u32::try_from(count).unwrap_or(u32::MAX))
                 .map(|number| TopicPartition::new(topic.as_str(), number));
-            partitions.map(|partition| Ok((partition.clone(), watermarks(&partition)?))).collect()
+            let range = |partition: TopicPartition| {
+                let range = log_range(consumer, &partition, patience)?;
+                Ok((partition, range))
+            };
+            partitions.map(range).collect()
         }
     }
 }

@@ -50,20 +50,7 @@ pub enum Effect {
     },
     /// The message is given up: its dead letter is its only output. It comes before the `Send` of
     /// the message.
-    DeadLetter {
-        /// Which partition.
-        partition: PartitionId,
-        /// Its ownership.
-        epoch: u64,
-        /// Which message.
-        offset: u64,
-        /// How often it has failed.
-        attempts: u32,
-        /// Why it is given up.
-        cause: Cause,
-        /// How it failed last.
-        failure: Failure,
-    },
+    DeadLetter(GivenUp),
     /// Stop the handlers of every lane after the message they are at; each answers by `Yielded`
     /// unless it ends first.
     Interrupt {
@@ -165,6 +152,23 @@ pub enum Renewal {
     Failed,
     /// It is not known whether the transaction was committed.
     InDoubt,
+}
+
+/// A message that is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Its ownership.
+    pub epoch: u64,
+    /// Which message.
+    pub offset: u64,
+    /// How often it has failed.
+    pub attempts: u32,
+    /// Why it is given up.
+    pub cause: Cause,
+    /// How it failed last.
+    pub failure: Failure,
 }
 
 /// Why a message is given up.

@@ -7,7 +7,7 @@ use crate::span::Span;
 use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
-use super::effect::{Cause, Effect, Notice, StopReason};
+use super::effect::{Cause, Effect, GivenUp, Notice, StopReason};
 use super::input::{Failure, FailureClass};
 use super::schedule::Allowance;
 use super::{Time, Worker};
@@ -20,8 +20,10 @@ impl Worker {
         let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
         let most = self.settings.attempts.filter(|_| is_open).map(|limit| limit.saturating_sub(1));
         let attempts = partition.count_attempt(offset, failure.reason, most);
-        // The letter itself was refused: nothing is left to be done with it.
-        let is_letter = partition.outcomes.remove(&offset).is_some();
+        // If the letter itself was refused, nothing is left to be done with it.
+        let may_be_letter = partition.outcomes.remove(&offset).is_none()
+            && self.settings.give_up == GiveUp::DeadLetter
+            && failure.class != FailureClass::Fatal;
         partition.wait(offset);
         let note = Note::Failure(failure.message.clone());
         let moved = partition.moved(Span::one(offset), Event::RolledBack(failure.reason), note);
@@ -33,7 +35,7 @@ impl Worker {
         }
         match self.cause(attempts, failure.class) {
             None => self.retry(id, offset, attempts, failure.message),
-            Some(cause) if self.settings.give_up == GiveUp::DeadLetter && !is_letter => {
+            Some(cause) if may_be_letter => {
                 self.dead_letter(id, offset, attempts, cause, failure);
             }
             Some(_) => self.give_up(id, offset, attempts, failure.message),
@@ -82,9 +84,6 @@ impl Worker {
         cause: Cause,
         failure: Failure,
     ) {
-        if failure.class == FailureClass::Fatal {
-            return self.give_up(id, offset, attempts, failure.message);
-        }
         let message = failure.message.clone();
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let epoch = partition.epoch;
@@ -94,14 +93,8 @@ impl Worker {
             [Event::Again, Event::Start].map(|event| partition.moved(span, event, Note::None));
         self.note(again);
         self.counts.dead_letters += 1;
-        self.effects.push_back(Effect::DeadLetter {
-            partition: id,
-            epoch,
-            offset,
-            attempts,
-            cause,
-            failure,
-        });
+        let given_up = GivenUp { partition: id, epoch, offset, attempts, cause, failure };
+        self.effects.push_back(Effect::DeadLetter(given_up));
         self.notice(Notice::DeadLettered { partition: id, offset, attempts, cause, message });
     }
 

@@ -31,7 +31,9 @@ mod slots;
 mod transaction;
 mod window;
 
-pub use effect::{Cause, Effect, Notice, Position, PositionError, Renewal, Start, StopReason};
+pub use effect::{
+    Cause, Effect, GivenUp, Notice, Position, PositionError, Renewal, Start, StopReason,
+};
 pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, Refusal, SlotEvent};
 pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;

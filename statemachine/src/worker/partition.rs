@@ -249,7 +249,8 @@ impl Partition {
         let (position, window) = (self.position, &self.window);
         let is_done = |at| window.at(at).is_some_and(|piece| piece.phase == Phase::Done);
         self.attempts.retain(|&at, _| at >= position && !is_done(at));
-        let outcomes = self.outcomes.clone();
+        let parts = widened.iter().flat_map(|(span, _)| by_outcome(*span, &self.outcomes));
+        let parts: Vec<_> = parts.collect();
         self.outcomes.retain(|&at, _| at >= position && !is_done(at));
         self.released = sent.released;
         self.committing = None;
@@ -260,8 +261,7 @@ impl Partition {
             event: Event::Committed(outcome),
             note: Note::Transaction(number),
         };
-        let parts = widened.iter().flat_map(|(span, _)| by_outcome(*span, &outcomes));
-        parts.map(moved).collect()
+        parts.into_iter().map(moved).collect()
     }
 
     /// From the first to the last message of transaction `number`, and how many there are.

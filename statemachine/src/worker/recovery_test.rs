@@ -1,7 +1,7 @@
 //! How a partition is taken up.
 
 use crate::worker::Position;
-use crate::{Backoff, GiveUp, History, MetadataError, Order};
+use crate::{Backoff, History, MetadataError};
 use std::time::Duration;
 
 use super::*;
@@ -11,27 +11,16 @@ const TOPIC: [u8; 16] = [7; 16];
 
 fn settings() -> Settings {
     Settings {
-        instance: "w0".to_owned(),
-        incarnation: 2,
         slots: 1,
-        commit_interval: Duration::from_millis(100),
-        commit_pause: Duration::from_millis(5),
         transaction_records: 10,
-        transaction_timeout: Duration::from_secs(10),
-        order: Order::Partition,
         concurrency: 1,
-        metadata_bytes: 3_069,
         handle_records: 10,
         leave_budget: Duration::from_secs(1),
         lazy_write: Duration::from_millis(10),
         start: StartAt::Latest,
-        expired: Expired::Fail,
-        retry: Backoff::default(),
-        attempts: None,
-        give_up: GiveUp::Stop,
-        breaker: None,
         abort_backoff: Backoff::default(),
         seed: 0,
+        ..Settings::new("w0", 2)
     }
 }
 

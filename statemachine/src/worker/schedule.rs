@@ -125,10 +125,7 @@ impl Partition {
             let Some(part) = self.lanes.admit(lane, most) else { break };
             self.window.set(part, Phase::Admitting { write });
             self.lanes.refresh(lane, &self.window);
-            match admitted.last_mut() {
-                Some(last) if last.end == part.first => last.end = part.end,
-                _ => admitted.push(part),
-            }
+            part.append_to(&mut admitted);
         }
         admitted
     }
@@ -252,10 +249,7 @@ impl Partition {
             let end = span.end.min(span.first.saturating_add(left));
             let Some(part) = Span::new(span.first, end) else { break };
             left -= part.len();
-            match spans.last_mut() {
-                Some(last) if last.end == part.first => last.end = part.end,
-                _ => spans.push(part),
-            }
+            part.append_to(&mut spans);
         }
         spans
     }

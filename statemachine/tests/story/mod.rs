@@ -5,12 +5,11 @@
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, Refusal, SlotEvent,
-    Worker,
+    Call, Commit, Effect, Failure, FailureClass, Found, GivenUp, Input, Label, Position, Refusal,
+    SlotEvent, Worker,
 };
 use countersign_statemachine::{
-    Backoff, CommitMetadata, Disposition, Entry, Expired, GiveUp, Order, PartitionId, Reason,
-    Settings, Span, StartAt,
+    Backoff, CommitMetadata, Disposition, Entry, PartitionId, Reason, Settings, Span,
 };
 
 pub(crate) const P: PartitionId = PartitionId(0);
@@ -18,27 +17,16 @@ pub(crate) const P: PartitionId = PartitionId(0);
 pub(crate) fn settings(slots: u32) -> Settings {
     let backoff = Backoff { base: Duration::from_millis(10), jitter: 0.0, ..Backoff::default() };
     Settings {
-        instance: "w0".to_owned(),
-        incarnation: 1,
         slots,
-        commit_interval: Duration::from_millis(100),
         commit_pause: Duration::from_millis(100),
         transaction_records: 2,
-        transaction_timeout: Duration::from_secs(10),
         handle_records: 10,
-        order: Order::Partition,
         concurrency: 4,
-        metadata_bytes: 3_069,
         leave_budget: Duration::from_secs(1),
-        lazy_write: Duration::from_millis(50),
-        start: StartAt::Earliest,
-        expired: Expired::Fail,
         retry: backoff,
-        attempts: None,
-        give_up: GiveUp::Stop,
-        breaker: None,
         abort_backoff: backoff,
         seed: 0,
+        ..Settings::new("w0", 1)
     }
 }
 
@@ -70,7 +58,7 @@ fn show(effect: &Effect) -> String {
             let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
             format!("handle {} attempt {attempt}", spans.join(" "))
         }
-        Effect::DeadLetter { offset, attempts, cause, .. } => {
+        Effect::DeadLetter(GivenUp { offset, attempts, cause, .. }) => {
             format!("dead letter {offset} attempts {attempts} {cause:?}")
         }
         Effect::Interrupt { .. } => "interrupt".to_owned(),

@@ -71,10 +71,7 @@ impl Log {
     pub(crate) fn spans(&self, from: u64, to: u64) -> Vec<Span> {
         let mut spans: Vec<Span> = Vec::new();
         for offset in (from..to).filter(|&offset| self.is_message(offset)) {
-            match spans.last_mut() {
-                Some(last) if last.end == offset => last.end += 1,
-                _ => spans.push(Span::one(offset)),
-            }
+            Span::one(offset).append_to(&mut spans);
         }
         spans
     }

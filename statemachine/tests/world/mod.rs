@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Cause, Commit, Effect, Failure, FailureClass, Found, Input, Position, Refusal, SlotEvent,
-    StopReason, Time, Worker,
+    Call, Cause, Commit, Effect, Failure, FailureClass, Found, GivenUp, Input, Position, Refusal,
+    SlotEvent, StopReason, Time, Worker,
 };
 use countersign_statemachine::{
-    Backoff, BreakerAction, BreakerSettings, Disposition, Entry, Expired, GiveUp, Order,
-    PartitionId, Reason, Runs, Settings, Span, StartAt,
+    Backoff, BreakerAction, BreakerSettings, Disposition, Entry, GiveUp, Order, PartitionId,
+    Reason, Runs, Settings, Span,
 };
 
 use kafka::Open;
@@ -31,22 +31,15 @@ pub(crate) fn settings(slots: u32) -> Settings {
         ..Backoff::default()
     };
     Settings {
-        instance: "w0".to_owned(),
-        incarnation: 1,
         slots,
         commit_interval: Duration::from_millis(20),
-        commit_pause: Duration::from_millis(5),
         transaction_records: 4,
         transaction_timeout: Duration::from_secs(2),
         handle_records: 3,
-        order: Order::Partition,
         concurrency: 5,
         // Room for a few spans.
         metadata_bytes: 286,
         leave_budget: Duration::from_millis(500),
-        lazy_write: Duration::from_millis(50),
-        start: StartAt::Earliest,
-        expired: Expired::Fail,
         retry: backoff(10, 40),
         attempts: Some(3),
         give_up: GiveUp::DeadLetter,
@@ -59,6 +52,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         }),
         abort_backoff: backoff(5, 20),
         seed: 7,
+        ..Settings::new("w0", 1)
     }
 }
 

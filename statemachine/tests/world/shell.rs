@@ -56,7 +56,7 @@ impl World {
             Effect::Handle { partition, epoch, lane, spans, attempt } => {
                 self.on_handle((partition, epoch, lane), &spans, attempt);
             }
-            Effect::DeadLetter { partition, epoch, offset, attempts, cause, .. } => {
+            Effect::DeadLetter(GivenUp { partition, epoch, offset, attempts, cause, .. }) => {
                 assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
                 let limit = self.settings.attempts.unwrap();
                 assert!(cause == Cause::Rejected || attempts >= limit);
@@ -291,10 +291,7 @@ impl World {
         self.process.results.entry(id).or_default().extend(&done);
         let mut spans: Vec<Span> = Vec::new();
         for at in done {
-            match spans.last_mut() {
-                Some(last) if last.end == at => last.end += 1,
-                _ => spans.push(Span::one(at)),
-            }
+            Span::one(at).append_to(&mut spans);
         }
         self.tell(Input::Finished { partition, epoch, lane, spans });
     }

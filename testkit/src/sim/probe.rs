@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign::simulation::Probe;
 use countersign::statemachine::PartitionId;
-use countersign::statemachine::worker::{Cause, Effect, Notice, Renewal};
+use countersign::statemachine::worker::{Cause, Effect, GivenUp, Notice, Renewal};
 
 use crate::model::ModelProcess;
 
@@ -63,7 +63,7 @@ fn count(journal: &Journal, effect: &Effect) {
         Effect::Notice(Notice::Rewound { .. }) => "recovery: store was ahead",
         Effect::Notice(Notice::Recovered { found_done: 1.., .. }) => "recovery: store was behind",
         Effect::Notice(Notice::Recovered { again: 1.., .. }) => "recovery: handled again",
-        Effect::DeadLetter { cause: Cause::AttemptsUsedUp, .. } => "message: given up",
+        Effect::DeadLetter(GivenUp { cause: Cause::AttemptsUsedUp, .. }) => "message: given up",
         Effect::Commit { .. } => "transaction: commit sent",
         Effect::Assign(_) => "group: assigned",
         Effect::Unassign(_) => "group: unassigned",
