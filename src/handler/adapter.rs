@@ -4,11 +4,12 @@
 //! a handler that is ready at once costs a call.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use countersign_statemachine::Reason;
 use countersign_statemachine::worker::{Failure, FailureClass};
@@ -163,9 +164,10 @@ impl<H: Handler> Work for EachWork<H> {
                     return progress.yielded();
                 }
                 let offset = message.offset();
-                let mut call = std::pin::pin!(guarded(async { self.0.handle(message).await }));
+                let call = std::pin::pin!(async { self.0.handle(message).await });
+                let mut call = guarded(call);
                 // What is done already is not held back by a handler that waits.
-                let result = if let Some(result) = call.as_mut().now_or_never() {
+                let result = if let Some(result) = (&mut call).now_or_never() {
                     result
                 } else {
                     progress.report();
@@ -233,13 +235,20 @@ impl<H: BatchHandler> Work for BatchWork<H> {
     }
 }
 
-async fn guarded(
-    call: impl Future<Output = Result<Outputs, HandlerError>>,
-) -> Result<Outputs, Failure> {
-    match AssertUnwindSafe(call).catch_unwind().await {
-        Ok(result) => result.map_err(|error| failure_of(&error)),
-        Err(panic) => Err(failure_of_panic(panic.as_ref())),
-    }
+/// A call of a handler, whose panic is its message's failure. It wraps the call by hand, so that
+/// what comes of it is moved as seldom as can be.
+fn guarded(
+    mut call: Pin<&mut (impl Future<Output = Result<Outputs, HandlerError>> + Send)>,
+) -> impl Future<Output = Result<Outputs, Failure>> + Send + Unpin {
+    poll_fn(move |cx| {
+        let poll = AssertUnwindSafe(|| call.as_mut().poll(cx));
+        match catch_unwind(poll) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(Ok(outputs))) => Poll::Ready(Ok(outputs)),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(Err(failure_of(&error))),
+            Err(panic) => Poll::Ready(Err(failure_of_panic(panic.as_ref()))),
+        }
+    })
 }
 
 fn failure_of(error: &HandlerError) -> Failure {

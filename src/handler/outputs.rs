@@ -13,10 +13,15 @@ use super::partitioner::{Partitioning, partition_of_key};
 
 /// The outputs of one message: all of them become visible, or none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outputs {
-    /// Most messages have one output, which then needs no list.
-    first: Option<To>,
-    more: Vec<To>,
+pub struct Outputs(Few);
+
+/// Most messages have one output, which then needs no list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Few {
+    #[default]
+    None,
+    One(To),
+    Many(Vec<To>),
 }
 
 impl Outputs {
@@ -27,7 +32,7 @@ impl Outputs {
 
     /// One output.
     pub fn one(record: To) -> Self {
-        Self { first: Some(record), more: Vec::new() }
+        Self(Few::One(record))
     }
 
     /// Adds an output.
@@ -39,21 +44,28 @@ impl Outputs {
 
     /// Adds an output in place.
     pub fn push(&mut self, record: To) {
-        if self.first.is_none() {
-            self.first = Some(record);
-        } else {
-            self.more.push(record);
-        }
+        self.0 = match std::mem::take(&mut self.0) {
+            Few::None => Few::One(record),
+            Few::One(first) => Few::Many(vec![first, record]),
+            Few::Many(mut records) => {
+                records.push(record);
+                Few::Many(records)
+            }
+        };
     }
 
     /// How many outputs there are.
     pub fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+        match &self.0 {
+            Few::None => 0,
+            Few::One(_) => 1,
+            Few::Many(records) => records.len(),
+        }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.len() == 0
     }
 }
 
@@ -65,8 +77,12 @@ impl From<To> for Outputs {
 
 impl FromIterator<To> for Outputs {
     fn from_iter<I: IntoIterator<Item = To>>(records: I) -> Self {
-        let mut records = records.into_iter();
-        Self { first: records.next(), more: records.collect() }
+        let mut records: Vec<To> = records.into_iter().collect();
+        Self(match records.len() {
+            0 => Few::None,
+            1 => records.pop().map_or(Few::None, Few::One),
+            _ => Few::Many(records),
+        })
     }
 }
 
@@ -77,9 +93,13 @@ pub struct To {
     partitioning: Partitioning,
     key: Option<Bytes>,
     value: Option<Bytes>,
-    headers: Vec<Header>,
+    /// Few outputs have any, and what a handler gives back is moved a lot.
+    headers: Option<Box<Headers>>,
     timestamp: Option<i64>,
 }
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Headers(Vec<Header>);
 
 impl PartialEq for To {
     fn eq(&self, other: &Self) -> bool {
@@ -101,7 +121,7 @@ impl To {
             partitioning: Partitioning::ByKey,
             key: None,
             value: None,
-            headers: Vec::new(),
+            headers: None,
             timestamp: None,
         }
     }
@@ -148,15 +168,14 @@ impl To {
 
     /// Adds a header.
     #[must_use]
-    pub fn header(mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
-        self.headers.push(Header { name: name.into(), value: Some(value.into()) });
-        self
+    pub fn header(self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) -> Self {
+        self.headers([Header { name: name.into(), value: Some(value.into()) }])
     }
 
     /// Adds headers as they are.
     #[must_use]
     pub fn headers(mut self, headers: impl IntoIterator<Item = Header>) -> Self {
-        self.headers.extend(headers);
+        self.headers.get_or_insert_default().0.extend(headers);
         self
     }
 
@@ -233,26 +252,31 @@ impl Topics {
         sink: &mut Vec<Output>,
     ) -> Result<(), OutputError> {
         let before = sink.len();
-        for record in outputs.first.into_iter().chain(outputs.more) {
-            match self.output(record, source) {
-                Ok(output) => sink.push(output),
-                Err(error) => {
-                    sink.truncate(before);
-                    return Err(error);
-                }
+        let addressed = match outputs.0 {
+            Few::None => Ok(()),
+            Few::One(record) => self.output(record, source, sink),
+            Few::Many(records) => {
+                records.into_iter().try_for_each(|record| self.output(record, source, sink))
             }
+        };
+        if addressed.is_err() {
+            sink.truncate(before);
         }
-        Ok(())
+        addressed
     }
 
-    fn output(&self, record: To, source: Source) -> Result<Output, OutputError> {
-        let To { topic, partitioning, key, value, headers, timestamp } = record;
-        let Some(target) = self.topics.get(&topic) else {
-            return Err(OutputError::Undeclared { topic });
+    fn output(
+        &self,
+        record: To,
+        source: Source,
+        sink: &mut Vec<Output>,
+    ) -> Result<(), OutputError> {
+        let Some(target) = self.topics.get(&record.topic) else {
+            return Err(OutputError::Undeclared { topic: record.topic });
         };
         let partitions = target.partitions;
         let in_turn = || target.turn.fetch_add(1, Ordering::Relaxed) % partitions;
-        let partition = match (&partitioning, &key) {
+        let partition = match (&record.partitioning, &record.key) {
             (Partitioning::AsInput, _) if source.partitions == partitions => source.partition,
             (Partitioning::ByKey | Partitioning::AsInput, Some(key)) => {
                 partition_of_key(key, partitions)
@@ -264,10 +288,17 @@ impl Topics {
             (Partitioning::With(choose), key) => choose(key.as_deref(), partitions),
         };
         if partition >= partitions {
-            return Err(OutputError::NoPartition { topic, partition, partitions });
+            return Err(OutputError::NoPartition { topic: record.topic, partition, partitions });
         }
-        let topic = Arc::clone(&target.name);
-        Ok(Output { topic, partition, key, value, headers, timestamp })
+        sink.push(Output {
+            topic: Arc::clone(&target.name),
+            partition,
+            key: record.key,
+            value: record.value,
+            headers: record.headers.map_or_else(Vec::new, |headers| headers.0),
+            timestamp: record.timestamp,
+        });
+        Ok(())
     }
 }
 

@@ -100,6 +100,7 @@ pub(crate) struct Job {
     pub(crate) commit_interval_ms: u64,
     /// 0: bounded by the interval only.
     pub(crate) transaction_records: u64,
+    /// Of the others: Countersign's producers do not need to be told.
     pub(crate) linger_ms: u32,
     pub(crate) compression: String,
     /// Whether a transaction ends as soon as nothing waits.
@@ -138,7 +139,6 @@ impl Job {
         command.args(["--input", &self.input, "--output", &self.output]);
         command.arg("--store").arg(&self.state_dir);
         command.args(["--compression", &self.compression]);
-        command.arg(format!("--linger={}ms", self.linger_ms));
         command.arg(format!("--commit-interval={}ms", self.countersign_interval_ms()));
         if self.transaction_records > 0 {
             command.arg(format!("--max-transaction-records={}", self.transaction_records));
@@ -152,7 +152,7 @@ impl Job {
 
     fn library(&self, tools: &Tools, flags: &[&str]) -> Command {
         let interval = self.countersign_interval_ms();
-        let mut command = self.options_with(tools.rust_peer("library"), interval);
+        let mut command = self.task(tools.rust_peer("library"), interval);
         command.arg("--no-provenance").args(flags);
         if !self.endless {
             command.arg("--until-caught-up");
@@ -165,17 +165,19 @@ impl Job {
         if self.early { 1 } else { self.commit_interval_ms }
     }
 
+    /// Countersign chooses its linger itself, the others take ours.
     fn options(&self, command: Command) -> Command {
-        self.options_with(command, self.commit_interval_ms)
+        let mut command = self.task(command, self.commit_interval_ms);
+        command.args(["--linger-ms", &self.linger_ms.to_string()]);
+        command
     }
 
-    fn options_with(&self, mut command: Command, commit_interval_ms: u64) -> Command {
+    fn task(&self, mut command: Command, commit_interval_ms: u64) -> Command {
         command.args(["--brokers", &self.brokers, "--group", &self.group]);
         command.args(["--input", &self.input, "--output", &self.output]);
         command.args(["--records", &self.records.to_string()]);
         command.args(["--commit-interval-ms", &commit_interval_ms.to_string()]);
         command.args(["--transaction-records", &self.transaction_records.to_string()]);
-        command.args(["--linger-ms", &self.linger_ms.to_string()]);
         command.args(["--compression", &self.compression]);
         command.arg("--state-dir").arg(&self.state_dir);
         command

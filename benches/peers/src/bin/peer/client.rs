@@ -31,7 +31,7 @@ pub(crate) struct Options {
     pub(crate) commit_interval_ms: u64,
     #[arg(long)]
     pub(crate) transaction_records: u64,
-    #[arg(long)]
+    #[arg(long, default_value_t = 20)]
     pub(crate) linger_ms: u32,
     #[arg(long)]
     pub(crate) compression: Codec,

@@ -77,7 +77,6 @@ fn config(args: &Args) -> Config {
 
 fn cluster(options: &Options) -> ClusterConfig {
     let mut cluster = ClusterConfig::new(&options.brokers, &options.group, [&options.input]);
-    cluster.linger_ms = options.linger_ms;
     cluster.compression = match options.compression {
         Codec::None => Compression::None,
         Codec::Lz4 => Compression::Lz4,
