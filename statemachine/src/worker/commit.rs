@@ -222,9 +222,13 @@ impl Worker {
             self.notice(Notice::Decided { number, committed: false });
         }
         self.counts.aborted += 1;
-        self.aborts_in_row = self.aborts_in_row.saturating_add(1);
-        let wait = self.settings.abort_backoff.wait(self.aborts_in_row, self.settings.seed);
-        self.resume_at = self.now + wait;
+        // If one message is to blame, it alone waits, as any that failed: what was with it goes out
+        // at once, and is committed before that one is tried again.
+        if transaction.blamed.is_none() {
+            self.aborts_in_row = self.aborts_in_row.saturating_add(1);
+            let wait = self.settings.abort_backoff.wait(self.aborts_in_row, self.settings.seed);
+            self.resume_at = self.now + wait;
+        }
         let one_try = self.is_revoking();
         let mut moves = Vec::new();
         for partition in self.partitions.values_mut() {

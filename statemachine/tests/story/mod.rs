@@ -200,8 +200,17 @@ impl Story {
 
     /// An output of the transaction is refused; which one is not said.
     pub(crate) fn refused(&mut self, slot: u32) -> Vec<String> {
+        self.refusal(slot, Refusal::Someones)
+    }
+
+    /// An output of this message is refused.
+    pub(crate) fn refused_of(&mut self, slot: u32, offset: u64) -> Vec<String> {
+        self.refusal(slot, Refusal::Of(P, offset))
+    }
+
+    fn refusal(&mut self, slot: u32, refusal: Refusal) -> Vec<String> {
         let (call, disposition) = (Call::Flush, Disposition::Abortable);
-        let (refusal, message) = (Some(Refusal::Someones), "too large".to_owned());
+        let (refusal, message) = (Some(refusal), "too large".to_owned());
         self.slot(slot, SlotEvent::Failed { call, disposition, refusal, message })
     }
 
