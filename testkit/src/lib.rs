@@ -1,6 +1,6 @@
 //! What tests of exactly-once processing need: a local real Kafka and a proxy that misbehaves on
-//! purpose, a model Kafka in memory with the conformance tests that both have to pass, and a reader
-//! that shares no code with the library.
+//! purpose, a model Kafka in memory with the conformance tests that both have to pass, a reader
+//! that shares no code with the library, a simulation, and the mixed soak.
 
 pub mod broker;
 pub mod conformance;
@@ -8,3 +8,4 @@ pub mod model;
 pub mod proxy;
 pub mod reader;
 pub mod sim;
+pub mod soak;
