@@ -5,6 +5,8 @@
 //! ([`log`]); and [`check`] compares the two without a line of the library's. `make soak` runs it.
 
 pub mod check;
+#[cfg(test)]
+mod check_test;
 pub mod log;
 pub mod plan;
 mod process;
