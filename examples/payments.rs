@@ -1,12 +1,15 @@
-//! Payments: an order becomes an invoice and a ledger entry, or a rejection.
+//! Payments: an order becomes an invoice and a ledger entry, or a rejection; or a dead letter, if
+//! nothing can be made of it.
 //!
 //! ```sh
-//! cargo run --release --example payments -- \
-//!     --brokers localhost:9092 --instance a --store payments-a
+//! cargo run -p countersign-testkit --bin countersign-local-kafka -- --port 9092 --ignore-stdin \
+//!     --topic orders:4 --topic invoices:4 --topic ledger:4 --topic rejections:4 \
+//!     --topic dead-letters:4 &
+//! cargo run --example payments -- --brokers localhost:9092 --instance a --store payments-a
 //! ```
 //!
-//! Reads `orders` (JSON), writes `invoices`, `ledger` and `rejections`; see `examples/demo/`
-//! for a run that kills it in the middle.
+//! Reads `orders` (JSON such as `{"id":1,"account":"alice","cents":4200}`), with the account as
+//! key. `examples/demo/` fills the topic, and kills this in the middle.
 
 use std::error::Error;
 use std::num::NonZeroU32;
@@ -14,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use countersign::statemachine::Backoff;
 use countersign::{HandlerError, Message, Outputs, Processor, To, handler};
 use serde::{Deserialize, Serialize};
 
@@ -67,15 +71,29 @@ struct Rejection<'a> {
 /// The most that an order may cost.
 const LIMIT_CENTS: u64 = 90_000;
 
-/// From here on an order is checked for fraud, by a service that takes a moment.
+/// From here on an order is checked for fraud.
 const CHECKED_CENTS: u64 = 97_000;
+
+/// A service that takes a moment, and now and then is too busy for an order at first.
+async fn check_for_fraud(order: &Order, attempt: u32) -> Result<(), HandlerError> {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    if order.id.is_multiple_of(50) && attempt < 3 {
+        // It waits for a while and is tried again, and so do the later orders of its account.
+        return Err(HandlerError::retryable("the fraud check is busy"));
+    }
+    Ok(())
+}
 
 /// One order: both an invoice and a ledger entry, or a rejection. Never a part of it.
 async fn pay(message: Message<Order>) -> Result<Outputs, HandlerError> {
     let Order { id, account, cents } = message.value();
     let key = account.clone().into_bytes();
+    if *cents == 0 {
+        // Trying again cannot help: it becomes a dead letter, as what is no order at all does.
+        return Err(HandlerError::permanent("there is nothing to pay"));
+    }
     if *cents > CHECKED_CENTS {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        check_for_fraud(message.value(), message.attempt()).await?;
     }
     if *cents > LIMIT_CENTS {
         let rejection = Rejection { order: *id, reason: "above the limit of the account" };
@@ -98,6 +116,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .outputs(["invoices", "ledger", "rejections"])
         .store(args.store)
         .instance(args.instance)
+        // Orders of one account wait for each other, and for nobody else.
+        .order(countersign::Order::Key)
+        .deadline(Duration::from_secs(5))
+        .retry(Backoff { base: Duration::from_millis(20), ..Backoff::default() })
+        .attempts(5)
+        .dead_letters("dead-letters")
         .handler(handler::json(pay));
     let builder = match args.rate {
         Some(rate) => builder.rate(rate),

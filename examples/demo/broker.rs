@@ -14,7 +14,7 @@ use super::{ORDERS, PATIENCE};
 const PARTITIONS: u32 = 4;
 
 /// What the payments service writes to.
-pub(crate) const OUTPUTS: [&str; 3] = ["invoices", "ledger", "rejections"];
+pub(crate) const OUTPUTS: [&str; 4] = ["invoices", "ledger", "rejections", "dead-letters"];
 
 pub(crate) fn create_topics(kafka: &LocalKafka) -> Result<(), Box<dyn Error>> {
     for topic in ["orders"].iter().chain(&OUTPUTS) {
