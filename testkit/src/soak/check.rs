@@ -60,8 +60,9 @@ pub struct Row {
     pub outputs: u64,
     /// How many have a dead letter.
     pub letters: u64,
-    /// How many were tried once more although they had failed for the last time: the process died
-    /// after that was told and before the letter was committed.
+    /// How many were tried once more although they had failed for the last time: that was told, to
+    /// Kafka or to the store, and its process died or lost the partition before the letter was
+    /// committed. Who takes over does not know what was said, and asks once more.
     pub tried_again: u64,
 }
 
@@ -103,14 +104,14 @@ impl Found<'_> {
     }
 }
 
-/// Judges what was read of messages `0..total`. No letter may tell of more failures than the plan
-/// and, one for each time that a process was started, of those that were told before their letter.
-pub fn check(total: u64, log: &Log, starts: u32) -> Verdict {
+/// Judges what was read of messages `0..total`. Partitions were taken up `takeovers` times: each
+/// time a message that had failed for the last time may have been tried once more.
+pub fn check(total: u64, log: &Log, takeovers: u32) -> Verdict {
     let mut verdict = Verdict::default();
     let mut found: Vec<Found<'_>> = (0..total).map(|_| Found::default()).collect();
     gather(log, &mut found, &mut verdict);
     for (index, found) in (0..).zip(&found) {
-        judge(&Plan::of(index), found, starts, &mut verdict);
+        judge(&Plan::of(index), found, takeovers, &mut verdict);
     }
     for letter in &log.letters {
         let words = (letter.disposition.clone(), letter.class.clone());
@@ -153,7 +154,7 @@ fn gather<'a>(log: &'a Log, found: &mut [Found<'a>], verdict: &mut Verdict) {
     }
 }
 
-fn judge(plan: &Plan, found: &Found<'_>, starts: u32, verdict: &mut Verdict) {
+fn judge(plan: &Plan, found: &Found<'_>, takeovers: u32, verdict: &mut Verdict) {
     count(plan, found, verdict);
     let case = || format!("{found:?} of {plan:?}");
     if found.input.is_none() {
@@ -177,7 +178,7 @@ fn judge(plan: &Plan, found: &Found<'_>, starts: u32, verdict: &mut Verdict) {
             }
         }
         (false, Some(letter), End::Letter { attempts }) => {
-            if !(attempts..=attempts + starts).contains(&letter.attempts) {
+            if !(attempts..=attempts + takeovers).contains(&letter.attempts) {
                 verdict.violated(Rule::Attempts, case);
             }
             if !fits(plan, letter) {

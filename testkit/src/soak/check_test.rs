@@ -7,20 +7,20 @@ use super::plan::{End, Fault, OUTPUTS, Plan};
 
 const TOTAL: u64 = 30_000;
 
-/// How often a process was started.
-const STARTS: u32 = 3;
+/// How often partitions were taken up.
+const TAKEOVERS: u32 = 3;
 
-const PARTITIONS: u64 = 4;
+const PARTITIONS: usize = 4;
 
 /// What a run leaves in which everything is right.
 fn perfect() -> Log {
     let mut log = Log::default();
-    let mut ends = [0; PARTITIONS as usize];
+    let mut ends = [0; PARTITIONS];
     for plan in (0..TOTAL).map(Plan::of) {
         // Any function of the key will do.
-        let partition = plan.key().len() as u64 % PARTITIONS;
-        let end = &mut ends[partition as usize];
-        let place = (partition as u32, *end);
+        let partition = plan.key().len() % PARTITIONS;
+        let end = &mut ends[partition];
+        let place = (u32::try_from(partition).expect("there are four"), *end);
         *end += 1;
         log.inputs.insert(place, plan.index);
         match plan.end() {
@@ -59,7 +59,7 @@ fn put_letter(log: &mut Log, plan: &Plan, place: (u32, u64), attempts: u32) {
 fn assert_finds(rule: Rule, times: u64, spoil: impl FnOnce(&mut Log)) {
     let mut log = perfect();
     spoil(&mut log);
-    let verdict = check(TOTAL, &log, STARTS);
+    let verdict = check(TOTAL, &log, TAKEOVERS);
     let found: Vec<(Rule, u64)> = verdict.violations.iter().map(|(r, (n, _))| (*r, *n)).collect();
     assert_eq!(found, [(rule, times)], "{verdict}");
     assert!(!verdict.is_exact());
@@ -87,7 +87,7 @@ fn remove_outputs(log: &mut Log, index: u64) {
 
 #[test]
 fn a_perfect_log_is_exact_and_its_counts_add_up() {
-    let verdict = check(TOTAL, &perfect(), STARTS);
+    let verdict = check(TOTAL, &perfect(), TAKEOVERS);
     assert!(verdict.is_exact(), "{verdict}");
     assert!(verdict.to_string().ends_with("exact"));
     let rows = || verdict.rows.values();
@@ -138,14 +138,14 @@ fn an_output_or_a_letter_that_is_there_twice_is_doubled() {
     };
     let mut log = perfect();
     double(&mut log);
-    let verdict = check(TOTAL, &log, STARTS);
+    let verdict = check(TOTAL, &log, TAKEOVERS);
     // The copy is out of order, too.
     let rules: Vec<Rule> = verdict.violations.keys().copied().collect();
     assert_eq!(rules, [Rule::Doubled, Rule::Order]);
     let mut log = perfect();
     let letter = log.letters[3].clone();
     log.letters.push(letter);
-    let verdict = check(TOTAL, &log, STARTS);
+    let verdict = check(TOTAL, &log, TAKEOVERS);
     assert_eq!(verdict.violations[&Rule::Doubled].0, 1);
 }
 
@@ -153,7 +153,7 @@ fn an_output_or_a_letter_that_is_there_twice_is_doubled() {
 fn outputs_and_a_letter_of_one_message_are_both_ends() {
     assert_finds(Rule::BothEnds, 1, |log| {
         let last = Plan::of(TOTAL - 1);
-        let place = *log.inputs.iter().find(|(_, index)| **index == last.index).unwrap().0;
+        let place = *log.inputs.iter().find(|(_, index)| **index == last.index).expect("all are").0;
         let letter = Letter { original: place, key: last.key(), ..log.letters[0].clone() };
         log.letters.push(letter);
     });
@@ -164,7 +164,7 @@ fn outputs_and_a_letter_of_one_message_are_both_ends() {
 fn a_letter_of_a_message_that_would_have_succeeded_is_found() {
     assert_finds(Rule::GivenUp, 1, |log| {
         let last = Plan::of(TOTAL - 1);
-        let place = *log.inputs.iter().find(|(_, index)| **index == last.index).unwrap().0;
+        let place = *log.inputs.iter().find(|(_, index)| **index == last.index).expect("all are").0;
         remove_outputs(log, last.index);
         let letter = Letter { original: place, key: last.key(), ..log.letters[0].clone() };
         log.letters.push(letter);
@@ -201,13 +201,13 @@ fn an_output_of_another_attempt_is_found() {
 }
 
 #[test]
-fn a_letter_may_tell_of_one_more_attempt_for_each_start_and_of_none_less() {
+fn a_letter_may_tell_of_one_more_attempt_for_each_takeover_and_of_none_less() {
     let mut log = perfect();
-    log.letters[0].attempts += STARTS;
-    let verdict = check(TOTAL, &log, STARTS);
+    log.letters[0].attempts += TAKEOVERS;
+    let verdict = check(TOTAL, &log, TAKEOVERS);
     assert!(verdict.is_exact(), "{verdict}");
     assert_eq!(verdict.rows.values().map(|row| row.tried_again).sum::<u64>(), 1);
-    assert_finds(Rule::Attempts, 1, |log| log.letters[0].attempts += STARTS + 1);
+    assert_finds(Rule::Attempts, 1, |log| log.letters[0].attempts += TAKEOVERS + 1);
     assert_finds(Rule::Attempts, 1, |log| log.letters[0].attempts -= 1);
 }
 
@@ -259,7 +259,7 @@ fn an_input_that_is_not_what_was_loaded_is_found() {
     let mut log = perfect();
     let place = *log.inputs.keys().next().expect("there is input");
     log.inputs.remove(&place);
-    let verdict = check(TOTAL, &log, STARTS);
+    let verdict = check(TOTAL, &log, TAKEOVERS);
     assert!(verdict.violations.contains_key(&Rule::Input), "{verdict}");
     assert_finds(Rule::Input, 1, |log| {
         log.inputs.insert((77, 0), 5);

@@ -172,7 +172,10 @@ fn letter(record: OwnedRecord) -> Option<Letter> {
     Some(Letter {
         partition: record.partition,
         offset: record.offset,
-        original: (text("original.partition")?.parse().ok()?, text("original.offset")?.parse().ok()?),
+        original: (
+            text("original.partition")?.parse().ok()?,
+            text("original.offset")?.parse().ok()?,
+        ),
         disposition: text("disposition")?,
         class: text("class")?,
         attempts: text("attempts")?.parse().ok()?,

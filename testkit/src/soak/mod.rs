@@ -246,6 +246,14 @@ impl Soak<'_> {
         Ok(())
     }
 
+    /// How often partitions were taken up at most: after each kill, by each process when it starts,
+    /// and again when it has lost them because the broker was away.
+    fn takeovers(&self) -> u32 {
+        let processes = u32::try_from(INSTANCES.len()).unwrap_or(u32::MAX);
+        let rounds = if self.report.broker_away.is_zero() { 1 } else { 2 };
+        self.report.kills.saturating_add(processes.saturating_mul(rounds))
+    }
+
     fn judge(mut self) -> Result<Report, SoakError> {
         let bootstrap = self.kafka.bootstrap();
         for topic in OUTPUTS.iter().chain(&[LETTERS]) {
@@ -253,8 +261,7 @@ impl Soak<'_> {
             self.report.aborted += count(Isolation::Uncommitted)? - count(Isolation::Committed)?;
         }
         let log = Log::read(bootstrap, PATIENCE)?;
-        let starts = self.report.kills + u32::try_from(INSTANCES.len()).unwrap_or(0);
-        self.report.verdict = check::check(self.report.messages, &log, starts);
+        self.report.verdict = check::check(self.report.messages, &log, self.takeovers());
         Ok(self.report)
     }
 }

@@ -64,14 +64,24 @@ impl Fault {
         })
     }
 
+    /// Whether trying again cannot help, so that the first failure is the last.
+    fn is_final(self) -> bool {
+        match self {
+            Self::Permanent | Self::Undecodable => true,
+            Self::Retryable | Self::Panic | Self::Deadline | Self::TooLarge => false,
+        }
+    }
+
     /// What the dead letter's headers say: the disposition, and the class of the error.
     pub fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Permanent | Self::Undecodable => ("CLIENT_REJECTED", "error"),
-            Self::Retryable | Self::TooLarge => ("MAX_DELIVERY_ATTEMPTS_REACHED", "error"),
-            Self::Panic => ("MAX_DELIVERY_ATTEMPTS_REACHED", "panic"),
-            Self::Deadline => ("MAX_DELIVERY_ATTEMPTS_REACHED", "deadline"),
-        }
+        let disposition =
+            if self.is_final() { "CLIENT_REJECTED" } else { "MAX_DELIVERY_ATTEMPTS_REACHED" };
+        let class = match self {
+            Self::Retryable | Self::Permanent | Self::TooLarge | Self::Undecodable => "error",
+            Self::Panic => "panic",
+            Self::Deadline => "deadline",
+        };
+        (disposition, class)
     }
 }
 
@@ -125,7 +135,7 @@ impl Plan {
     }
 
     /// The message's value.
-    pub fn value(&self) -> Vec<u8> {
+    pub(super) fn value(&self) -> Vec<u8> {
         let mut value = serde_json::to_vec(self).expect("a plan is plain data");
         if matches!(self.fails, Some((Fault::Undecodable, _))) {
             // Not even text.
@@ -144,7 +154,7 @@ impl Plan {
     pub fn end(&self) -> End {
         match self.fails {
             None => End::Outputs { attempt: 1 },
-            Some((Fault::Permanent | Fault::Undecodable, _)) => End::Letter { attempts: 1 },
+            Some((fault, _)) if fault.is_final() => End::Letter { attempts: 1 },
             Some((_, times)) if times >= ATTEMPTS => End::Letter { attempts: ATTEMPTS },
             Some((_, times)) => End::Outputs { attempt: times + 1 },
         }
@@ -197,10 +207,8 @@ mod tests {
         let plans: Vec<Plan> = (0..60_000).map(Plan::of).collect();
         for fault in [Fault::Retryable, Fault::Panic, Fault::Deadline] {
             let of = |plan: &&Plan| plan.fails.is_some_and(|(found, _)| found == fault);
-            let (given_up, done): (Vec<&Plan>, Vec<&Plan>) = plans
-                .iter()
-                .filter(of)
-                .partition(|plan| matches!(plan.end(), End::Letter { .. }));
+            let (given_up, done): (Vec<&Plan>, Vec<&Plan>) =
+                plans.iter().filter(of).partition(|plan| matches!(plan.end(), End::Letter { .. }));
             assert!(!given_up.is_empty() && !done.is_empty(), "{fault:?}");
         }
         for bits in 1..8 {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::kafka::librdkafka::{ClusterConfig, SettingError};
 use countersign::statemachine::Backoff;
-use countersign::{Config, HandlerError, Message, Order, Outputs, Processor, RunError, To, handler};
+use countersign::{
+    Config, HandlerError, Message, Order, Outputs, Processor, RunError, To, handler,
+};
 use thiserror::Error;
 
 use super::log::{INPUT, LETTERS, Value};
@@ -43,17 +45,20 @@ pub async fn work(brokers: String, instance: String, store: PathBuf) -> Result<(
     let mut config = Config::new(ClusterConfig::new(brokers, GROUP, [INPUT]), store);
     config.instance = instance;
     config.outputs = OUTPUTS.map(str::to_owned).to_vec();
-    config.dead_letters = Some(LETTERS.to_owned());
-    config.order = Order::Key;
-    config.attempts = Some(ATTEMPTS);
-    config.deadline = Some(DEADLINE);
-    let (base, max) = (Duration::from_millis(20), Duration::from_millis(500));
-    config.retry = Backoff { base, max, ..Backoff::default() };
-    // While it is open failures are not counted, and the check counts them.
-    config.breaker = None;
     // The broker may be away when a process starts.
     config.connect_timeout = Duration::from_secs(300);
-    let processor = Processor::builder().config(config).handler(handler::json(handle)).build()?;
+    let (base, max) = (Duration::from_millis(20), Duration::from_millis(500));
+    let processor = Processor::builder()
+        .config(config)
+        .order(Order::Key)
+        .attempts(ATTEMPTS)
+        .retry(Backoff { base, max, ..Backoff::default() })
+        .deadline(DEADLINE)
+        .dead_letters(LETTERS)
+        // While it is open failures are not counted, and the check counts them.
+        .breaker(None)
+        .handler(handler::json(handle))
+        .build()?;
     Ok(processor.run_until_signal().await?)
 }
 
@@ -63,7 +68,6 @@ async fn handle(message: Message<Plan>) -> Result<Outputs, HandlerError> {
     let is_too_large = match plan.fault(attempt) {
         Some(Fault::Retryable) => return Err(HandlerError::retryable("not yet")),
         Some(Fault::Permanent) => return Err(HandlerError::permanent("never")),
-        #[expect(clippy::panic, reason = "it is what the message asks for")]
         Some(Fault::Panic) => panic!("message {} panics", plan.index),
         Some(Fault::Deadline) => std::future::pending().await,
         Some(Fault::TooLarge) => true,
