@@ -5,11 +5,11 @@ SEEDS ?= 200
 FROM ?= 0
 # How long each fuzz target runs.
 SECONDS ?= 60
-# What the benchmark is told; --help lists it.
+# What the benchmark or the soak is told; --help lists it.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test ci sim fuzz lint docs fmt setup bench bench-peers
+.PHONY: help demo test ci sim soak fuzz lint docs fmt setup bench bench-peers
 
 help: ## Lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ ci: ## Runs everything that CI runs
 sim: ## Runs simulated worlds: make sim SEEDS=1000
 	@cargo run --quiet --package countersign-testkit --bin countersign-sim -- \
 		--seeds $(SEEDS) --from $(FROM)
+
+soak: setup ## Kills processes for two minutes while messages fail: make soak ARGS='--seconds 30'
+	@.ci/quietly 'building the soak' \
+		cargo build --release -p countersign-testkit --bin countersign-soak
+	@target/release/countersign-soak $(ARGS)
 
 fuzz: ## Fuzzes every target: make fuzz SECONDS=60
 	fuzz/run $(SECONDS)
