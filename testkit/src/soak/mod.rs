@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::broker::{LocalKafka, LocalKafkaError};
+use crate::broker::{LocalKafka, LocalKafkaError, LocalKafkaOptions};
 use crate::reader::{Isolation, LoadRecord, ReaderError, committed_offsets, for_each, load};
 
 use check::Verdict;
@@ -116,8 +116,8 @@ pub enum SoakError {
         /// Its name.
         instance: &'static str,
     },
-    /// The work was not done in time.
-    #[error("{committed} of {total} messages were committed within {PATIENCE:?} of the last kill")]
+    /// The work does not go on.
+    #[error("{committed} of {total} messages were committed, and no more within {PATIENCE:?}")]
     Behind {
         /// How many were.
         committed: u64,
@@ -131,7 +131,7 @@ pub enum SoakError {
 /// # Errors
 /// See [`SoakError`]; violations are not errors but in the report.
 pub fn run(settings: &Settings<'_>) -> Result<Report, SoakError> {
-    let kafka = LocalKafka::start()?;
+    let kafka = LocalKafka::start_with(&options(settings))?;
     for topic in [INPUT, LETTERS].iter().chain(&OUTPUTS) {
         kafka.create_topic(topic, PARTITIONS)?;
     }
@@ -151,6 +151,17 @@ pub fn run(settings: &Settings<'_>) -> Result<Report, SoakError> {
     soak.report.took = started.elapsed();
     soak.end()?;
     soak.judge()
+}
+
+/// A broker that starves for a second would be taken for gone by its own controller. One that is
+/// killed and comes back must be, though: otherwise it forgets the markers of aborted transactions,
+/// whose outputs then appear a second time (`docs/architecture.md`, "Known limits").
+fn options(settings: &Settings<'_>) -> LocalKafkaOptions {
+    let options = LocalKafkaOptions::default();
+    match settings.broker_away {
+        None => options.property("broker.session.timeout.ms", "6000"),
+        Some(_) => options,
+    }
 }
 
 struct Soak<'a> {
@@ -218,15 +229,18 @@ impl Soak<'_> {
         Ok(())
     }
 
-    /// Waits until the group has committed everything.
+    /// Waits until the group has committed everything, however busy the machine is.
     fn catch_up(&self) -> Result<(), SoakError> {
-        let deadline = Instant::now() + PATIENCE;
         let total = self.report.messages;
+        let (mut known, mut deadline) = (0, Instant::now() + PATIENCE);
         loop {
             let offsets = committed_offsets(self.kafka.bootstrap(), GROUP, INPUT, PATIENCE)?;
             let committed = offsets.values().map(|(offset, _)| offset).sum();
             if committed >= total {
                 return Ok(());
+            }
+            if committed > known {
+                (known, deadline) = (committed, Instant::now() + PATIENCE);
             }
             if Instant::now() >= deadline {
                 return Err(SoakError::Behind { committed, total });
