@@ -124,9 +124,15 @@ impl DeadLetter {
             text(name::FIRST, self.first_failed.to_string()),
             text(name::LAST, self.last_failed.to_string()),
             text(name::CLASS, self.reason.to_string()),
-            text(name::MESSAGE, cut(&self.error).to_owned()),
+            text(name::MESSAGE, cut(&self.error, ERROR_BYTES).to_owned()),
         ]);
         headers
+    }
+
+    /// Cuts so many bytes off what was said, so that the letter fits its topic.
+    pub fn shorten(&mut self, bytes: usize) {
+        let most = self.error.len().min(ERROR_BYTES).saturating_sub(bytes);
+        self.error.truncate(cut(&self.error, most).len());
     }
 
     /// The letter itself: the message unchanged, for partition `partition` of `topic`. What an
@@ -174,8 +180,8 @@ impl DeadLetter {
 }
 
 /// The beginning of a text that is not too long, whole characters only.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(ERROR_BYTES);
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -244,6 +250,19 @@ mod tests {
         let letter = DeadLetter { error: format!("x{long}"), ..letter() };
         let read = read(&letter.headers()).expect("a dead letter");
         assert_eq!(read.error.len(), 1_023);
+    }
+
+    #[test]
+    fn an_error_is_shortened_by_what_its_header_has_too_much() {
+        let text = |letter: &DeadLetter| read(&letter.headers()).expect("a dead letter").error;
+        for (error, bytes, left) in [(3_000, 24, 1_000), (10, 4, 6), (10, 11, 0)] {
+            let mut letter = DeadLetter { error: "x".repeat(error), ..letter() };
+            letter.shorten(bytes);
+            assert_eq!(text(&letter).len(), left);
+        }
+        let mut letter = DeadLetter { error: "a\u{e4}".to_owned(), ..letter() };
+        letter.shorten(1);
+        assert_eq!(text(&letter), "a");
     }
 
     #[test]

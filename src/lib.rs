@@ -15,6 +15,7 @@ pub mod handler;
 pub mod inspection;
 pub mod kafka;
 mod lag;
+mod limits;
 mod processor;
 pub mod provenance;
 mod signals;

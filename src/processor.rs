@@ -17,7 +17,8 @@ use crate::driver::{
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
-use crate::kafka::{Kafka, KafkaError, Producer, Topic};
+use crate::kafka::{Kafka, KafkaError, Producer, Sizes, Topic};
+use crate::limits::Limits;
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
@@ -176,11 +177,14 @@ impl Processor {
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
         // Nothing is under way before both are known, so that any stop ends it well.
         let mut told = self.stop.subscribe();
+        let limits = self.limits();
         let (cluster_id, topics, letters) = tokio::select! {
             known = async {
                 let cluster_id = self.first_contact(&scout).await?;
-                let outputs = self.outputs(&scout).await?;
-                Ok::<_, RunError>((cluster_id, outputs, self.letters(&scout).await?))
+                let outputs = self.outputs(&scout, &limits).await?;
+                let letters = self.letters(&scout, &limits).await?;
+                limits.learn(&scout).await;
+                Ok::<_, RunError>((cluster_id, outputs, letters))
             } => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
@@ -199,6 +203,7 @@ impl Processor {
             inputs: self.inputs(),
             retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
             provenance: config.provenance,
+            limits: limits.clone(),
             deadline: config.deadline,
             rate: self.rate.clone(),
             letters: letters.clone(),
@@ -218,7 +223,10 @@ impl Processor {
                 Driver::start(parts(worker, status, incarnation))
             })
         });
-        let result: Result<(), RunError> = join_all(runs).await.into_iter().collect();
+        let result: Result<(), RunError> = tokio::select! {
+            results = join_all(runs) => results.into_iter().collect(),
+            never = limits.keep(&scout) => match never {},
+        };
         if result.is_ok() {
             self.settle(&scout, &clerk).await;
         }
@@ -304,22 +312,30 @@ impl Processor {
         }
     }
 
-    async fn outputs(&self, scout: &Scout) -> Result<Arc<Topics>, RunError> {
+    /// The topics that are written to, of whose limits nothing is known yet.
+    fn limits(&self) -> Limits {
+        let config = &self.config;
+        let topics = config.outputs.iter().chain(&config.dead_letters);
+        Limits::new(topics.map(|topic| Arc::from(topic.as_str())), &config.cluster)
+    }
+
+    async fn outputs(&self, scout: &Scout, limits: &Limits) -> Result<Arc<Topics>, RunError> {
         existing(scout, &self.inputs(), Duration::ZERO).await?;
         let outputs = self.config.outputs.iter();
         let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
         let topics = existing(scout, &outputs, Duration::ZERO).await?;
-        Ok(Arc::new(Topics::new(&topics)))
+        Ok(Arc::new(Topics::new(&topics, |topic| limits.of(topic))))
     }
 
     fn inputs(&self) -> Arc<[Arc<str>]> {
         self.config.cluster.topics.iter().map(|topic| Arc::from(topic.as_str())).collect()
     }
 
-    async fn letters(&self, scout: &Scout) -> Result<Option<LetterBox>, RunError> {
+    async fn letters(&self, scout: &Scout, limits: &Limits) -> Result<Option<LetterBox>, RunError> {
         let Some(topic) = &self.config.dead_letters else { return Ok(None) };
         let topics = existing(scout, &[Arc::from(topic.as_str())], Duration::ZERO).await?;
         let letters = |topic: Topic| LetterBox {
+            limit: limits.of(&topic.name),
             topic: topic.name,
             partitions: topic.partitions,
             group: self.config.cluster.group.clone(),
@@ -377,7 +393,7 @@ impl Processor {
 
 /// Ends the transaction that a former process may have left open.
 async fn end_former<K: Kafka>(kafka: &K, id: &str) {
-    let registered = match kafka.producer(id) {
+    let registered = match kafka.producer(id, Sizes::default()) {
         Ok(mut producer) => producer.init(Duration::from_secs(10)).await,
         Err(error) => Err(error),
     };

@@ -82,6 +82,7 @@ fn renewing(instance: &str, slot: u32, why: Renewal) {
     let why = match why {
         Renewal::Start => "start",
         Renewal::Suspicious => "a call was slow, so that a copy of it may arrive late",
+        Renewal::Outdated => "the largest batch that the topics take has changed",
         Renewal::Failed => "a call failed",
         Renewal::InDoubt => "the transaction is in doubt",
     };

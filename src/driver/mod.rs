@@ -47,7 +47,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::RunError;
 use crate::handler::{Topics, Work};
-use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, TopicPartition, Waker};
+use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, Sizes, TopicPartition, Waker};
+use crate::limits::Limits;
 use crate::status::StatusCell;
 use crate::wall_clock::now_ms;
 
@@ -70,6 +71,8 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) inputs: Arc<[Arc<str>]>,
     pub(crate) retry_backoff: Duration,
     pub(crate) provenance: bool,
+    /// How large records may be.
+    pub(crate) limits: Limits,
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
     pub(crate) rate: Rate,
@@ -127,6 +130,10 @@ pub(crate) struct Driver {
     deadline: Option<Duration>,
     rate: Rate,
     letters: Option<LetterBox>,
+    limits: Limits,
+    /// What the producers are made with.
+    sizes: watch::Receiver<Sizes>,
+    provenance: bool,
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
     author: Author,
@@ -171,6 +178,7 @@ impl Driver {
                 transaction_timeout: parts.settings.transaction_timeout,
                 retry_backoff: parts.retry_backoff,
                 provenance: parts.provenance,
+                sizes: parts.limits.sizes(),
             };
             let kafka = Arc::clone(&parts.kafka);
             let (orders, receiver) = mpsc::unbounded_channel();
@@ -203,6 +211,9 @@ impl Driver {
             deadline: parts.deadline,
             rate: parts.rate,
             letters: parts.letters,
+            sizes: parts.limits.sizes(),
+            limits: parts.limits,
+            provenance: parts.provenance,
             work: parts.work,
             topics: parts.topics,
             clerk: parts.clerk,
@@ -264,6 +275,7 @@ impl Driver {
                     self.take(news)?;
                 }
             }
+            Ok(()) = self.sizes.changed() => self.handle(Input::Outdated),
             Some(finding) = self.jobs.next(), if !self.jobs.is_empty() => self.learn(finding)?,
             () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                 self.handle(Input::Tick);

@@ -118,7 +118,7 @@ impl Progress {
     /// One of its outputs cannot be addressed, so it is not done.
     pub(crate) fn finished(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
         let before = self.results.outputs.len();
-        if let Err(failure) = self.address(outputs) {
+        if let Err(failure) = self.address(offset, outputs) {
             self.results.outputs.truncate(before);
             return Err(failure);
         }
@@ -127,9 +127,9 @@ impl Progress {
     }
 
     /// Partitions may be chosen by the user's function, which may panic.
-    fn address(&mut self, outputs: Outputs) -> Result<(), Failure> {
+    fn address(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
         let sink = &mut self.results.outputs;
-        let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, sink));
+        let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, offset, sink));
         match catch_unwind(address) {
             Ok(addressed) => addressed.map_err(|error| Failure {
                 reason: Reason::Error,
@@ -203,7 +203,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
     let span = Span { first, end: last + 1 };
     let progress = Progress {
         partition: PartitionId(0),
-        source: Source { partition: 0, partitions: 1 },
+        source: Source { partition: 0, partitions: 1, mark: None },
         epoch: 0,
         lane: 0,
         topics,
@@ -230,15 +230,16 @@ mod tests {
         self, BatchError, HandlerError, Partitioning, To, Work, batch_work_of, work_of,
     };
     use crate::kafka::{BatchBuilder, Topic, TopicPartition};
+    use crate::limits::Limit;
 
     fn progress(inbox: Inbox) -> Progress {
         let topic = Topic { name: "out".into(), id: [0; 16], partitions: 3 };
         Progress {
             partition: PartitionId(0),
-            source: Source { partition: 0, partitions: 1 },
+            source: Source { partition: 0, partitions: 1, mark: None },
             epoch: 1,
             lane: 0,
-            topics: Arc::new(Topics::new(&[topic])),
+            topics: Arc::new(Topics::new(&[topic], |_| Limit::default())),
             inbox,
             interrupted: Arc::new(AtomicBool::new(false)),
             deadline: Some(Duration::from_secs(5)),

@@ -42,6 +42,21 @@ impl Worker {
         }
     }
 
+    /// There is nowhere left to put the message.
+    pub(super) fn on_letter_too_large(
+        &mut self,
+        id: PartitionId,
+        epoch: u64,
+        offset: u64,
+        message: String,
+    ) {
+        let Some(attempts) = self.owned(id, epoch).map(|partition| partition.attempt(offset))
+        else {
+            return;
+        };
+        self.give_up(id, offset, attempts, message);
+    }
+
     /// The message whose output Kafka refused fails by itself.
     pub(super) fn blame(&mut self, id: PartitionId, offset: u64, message: String) {
         let class = FailureClass::Retryable;

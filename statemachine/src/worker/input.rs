@@ -70,6 +70,17 @@ pub enum Input {
         /// What went wrong.
         failure: Failure,
     },
+    /// The dead letter of a message is larger than its topic takes; nothing of it was sent.
+    LetterTooLarge {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which the message was given up.
+        epoch: u64,
+        /// Which message.
+        offset: u64,
+        /// The error, for people.
+        message: String,
+    },
     /// The handler of a lane was interrupted; what did not finish was not started.
     Yielded {
         /// Which partition.
@@ -88,6 +99,8 @@ pub enum Input {
         /// What is committed, for each partition asked for.
         commits: Vec<(PartitionId, Option<Commit>)>,
     },
+    /// Producers are made with other settings from now on.
+    Outdated,
     /// Finish what runs, commit, release, leave.
     Drain,
     /// The store cannot be written.
