@@ -16,6 +16,7 @@ pub mod inspection;
 pub mod kafka;
 mod lag;
 mod limits;
+pub mod origin;
 mod processor;
 pub mod provenance;
 mod signals;

@@ -118,7 +118,7 @@ impl Limits {
         Ok(())
     }
 
-    fn set(&self, told: &[(Arc<str>, Option<u32>)]) {
+    pub(crate) fn set(&self, told: &[(Arc<str>, Option<u32>)]) {
         let most = self.0.record_bytes_max;
         let is_compressed = self.0.compression != Compression::None;
         for (topic, bytes) in told {

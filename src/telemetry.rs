@@ -61,6 +61,7 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
         Notice::DeadLettered { partition, offset, attempts, cause, message } => {
             let cause = match cause {
                 Cause::AttemptsUsedUp => "attempts used up",
+                Cause::BudgetUsedUp => "retry budget used up",
                 Cause::Rejected => "rejected",
             };
             let (partition, error) = (name(partition), message);

@@ -7,6 +7,7 @@ use countersign_statemachine::worker::{Cause, GivenUp, Input};
 use crate::dead_letter::{DeadLetter, LetterDisposition};
 use crate::kafka::{Output, batch_bytes};
 use crate::limits::Limit;
+use crate::origin::Origin;
 use crate::provenance::Mark;
 use crate::wall_clock::now_ms;
 
@@ -40,6 +41,7 @@ impl Driver {
         let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
         let mut letter = DeadLetter {
             disposition: match cause {
+                Cause::BudgetUsedUp => LetterDisposition::RetryBudgetExhausted,
                 Cause::AttemptsUsedUp => LetterDisposition::MaxDeliveryAttemptsReached,
                 Cause::Rejected => LetterDisposition::ClientRejected,
             },
@@ -52,7 +54,13 @@ impl Driver {
             first_failed: signed(first_failed),
             last_failed: signed(last_failed),
             reason: failure.reason,
+            class: failure.class.as_deref().map(ToOwned::to_owned),
             error: failure.message,
+            origin: self.known.get(&id).map(|known| Origin {
+                topic_id: known.topic_id,
+                partition: known.partition.clone(),
+                offset,
+            }),
         };
         // Letters of one partition stay together, in the order in which they are given up.
         let to = shelf.partition.partition % letters.partitions.max(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use countersign_statemachine::worker::{Failure, FailureClass};
+use countersign_statemachine::worker::{Failure, FailureKind};
 use countersign_statemachine::{PartitionId, Reason, Span};
 use tokio::time::timeout;
 
@@ -131,10 +131,8 @@ impl Progress {
         let sink = &mut self.results.outputs;
         let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, offset, sink));
         match catch_unwind(address) {
-            Ok(addressed) => addressed.map_err(|error| Failure {
-                reason: Reason::Error,
-                class: FailureClass::Permanent,
-                message: error.to_string(),
+            Ok(addressed) => addressed.map_err(|error| {
+                Failure::new(Reason::Error, FailureKind::Permanent, error.to_string())
             }),
             Err(panic) => Err(failure_of_panic(panic.as_ref())),
         }
@@ -163,10 +161,9 @@ impl Progress {
     /// It missed its deadline and is cancelled.
     pub(crate) async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
         let Some(deadline) = self.deadline else { return Ok(call.await) };
-        timeout(deadline, call).await.map_err(|_| Failure {
-            reason: Reason::Deadline,
-            class: FailureClass::Retryable,
-            message: format!("the handler missed its deadline of {deadline:?}"),
+        timeout(deadline, call).await.map_err(|_| {
+            let message = format!("the handler missed its deadline of {deadline:?}");
+            Failure::new(Reason::Deadline, FailureKind::Retryable, message)
         })
     }
 
@@ -291,7 +288,7 @@ mod tests {
         let (values, failed) = report(work, input(&[b"1", b"22", b"x", b"4"])).await;
         assert_eq!(values, [b"1".to_vec(), b"22".to_vec()]);
         let (offset, failure) = failed.expect("the third is not JSON");
-        assert_eq!((offset, failure.class), (7, FailureClass::Permanent));
+        assert_eq!((offset, failure.kind), (7, FailureKind::Permanent));
     }
 
     #[tokio::test]
@@ -325,7 +322,7 @@ mod tests {
         assert_eq!(values, [b"5".to_vec()]);
         let (offset, failure) = failed.expect("it panics");
         assert_eq!((offset, failure.reason), (6, Reason::Panic));
-        assert_eq!(failure.class, FailureClass::Retryable);
+        assert_eq!(failure.kind, FailureKind::Retryable);
     }
 
     #[tokio::test]
@@ -348,8 +345,8 @@ mod tests {
         // The first had failed before, and comes alone.
         assert_eq!(values, [b"1".to_vec(), b"2".to_vec(), b"2".to_vec()]);
         assert_eq!(
-            failed.map(|(offset, failure)| (offset, failure.class)),
-            Some((8, FailureClass::Permanent))
+            failed.map(|(offset, failure)| (offset, failure.kind)),
+            Some((8, FailureKind::Permanent))
         );
     }
 
@@ -366,7 +363,7 @@ mod tests {
         let (values, failed) = report(work, first).await;
         assert_eq!(values, [b"5".to_vec(), b"6".to_vec()]);
         let (offset, failure) = failed.expect("there is an error");
-        assert_eq!((offset, failure.class), (7, FailureClass::Fatal));
+        assert_eq!((offset, failure.kind), (7, FailureKind::Fatal));
         assert_eq!(failure.message, "no");
     }
 
@@ -388,7 +385,7 @@ mod tests {
         assert_eq!(values, [b"5".to_vec()]);
         let (offset, failure) = failed.expect("it is too slow");
         assert_eq!((offset, failure.reason), (6, Reason::Deadline));
-        assert_eq!(failure.class, FailureClass::Retryable);
+        assert_eq!(failure.kind, FailureKind::Retryable);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!seen.load(Ordering::Relaxed), "it was cancelled");
     }

@@ -328,6 +328,8 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::librdkafka::ClusterConfig;
+    use crate::limits::Limits;
 
     fn partition(record: To, source: Source) -> Result<u32, OutputError> {
         let topic = Topic { name: "out".into(), id: [1; 16], partitions: 4 };
@@ -344,6 +346,34 @@ mod tests {
         assert_eq!(partition(record.clone(), as_many), Ok(as_many.partition));
         let fewer = Source { partition: (of_key + 1) % 3, partitions: 3, mark: None };
         assert_eq!(partition(record, fewer), Ok(of_key));
+    }
+
+    /// One that is as large as the topic takes, with its header, and one that is a byte larger: then
+    /// neither it nor what precedes it is sent.
+    #[test]
+    fn an_output_may_be_as_large_as_its_topic_takes() {
+        let topic = Topic { name: "out".into(), id: [1; 16], partitions: 4 };
+        let cluster = ClusterConfig::new("", "", ["in"]);
+        let limits = Limits::new(["out".into()], &cluster);
+        let topics = Topics::new(&[topic], |topic| limits.of(topic));
+        let source = Source { partition: 0, partitions: 4, mark: Some(40) };
+        let outputs = |len: usize| -> Outputs {
+            [1, len]
+                .map(|len| To::topic("out").partition(0).value(vec![b'x'; len]))
+                .into_iter()
+                .collect()
+        };
+        let mut sink = Vec::new();
+        topics.address(outputs(5_000), source, 7, &mut sink).expect("there is no limit yet");
+        let mark = 40 + Mark::own_bytes(7, 2, 2);
+        let bytes = batch_bytes(&sink[1], Some(mark));
+        sink.clear();
+        limits.set(&[("out".into(), u32::try_from(bytes).ok())]);
+        assert_eq!(topics.address(outputs(5_000), source, 7, &mut sink), Ok(()));
+        let refused = topics.address(outputs(5_001), source, 7, &mut sink);
+        let (topic, limit) = ("out".into(), bytes);
+        assert_eq!(refused, Err(OutputError::TooLarge { topic, bytes: bytes + 1, limit }));
+        assert_eq!(sink.len(), 2, "all of them, or none");
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl OutputData {
 
 #[cfg(test)]
 mod tests {
-    use countersign::statemachine::worker::FailureClass;
+    use countersign::statemachine::worker::FailureKind;
 
     use super::*;
 
@@ -221,10 +221,10 @@ mod tests {
     fn errors_have_a_class() {
         let class = |line: &str| outputs(line).expect_err("an error").class();
         let table = [
-            (r#"{"id":7,"error":{"message":"m"}}"#, FailureClass::Retryable),
-            (r#"{"id":7,"error":{"class":"permanent","message":"m"}}"#, FailureClass::Permanent),
-            (r#"{"id":7,"error":{"class":"fatal","message":"m"}}"#, FailureClass::Fatal),
-            (r#"{"id":7,"outputs":[{"value":{"base64":"?"}}]}"#, FailureClass::Permanent),
+            (r#"{"id":7,"error":{"message":"m"}}"#, FailureKind::Retryable),
+            (r#"{"id":7,"error":{"class":"permanent","message":"m"}}"#, FailureKind::Permanent),
+            (r#"{"id":7,"error":{"class":"fatal","message":"m"}}"#, FailureKind::Fatal),
+            (r#"{"id":7,"outputs":[{"value":{"base64":"?"}}]}"#, FailureKind::Permanent),
         ];
         for (line, expected) in table {
             assert_eq!(class(line), expected, "{line}");

@@ -178,6 +178,8 @@ pub struct GivenUp {
 pub enum Cause {
     /// It failed as often as it may.
     AttemptsUsedUp,
+    /// It was tried again for as long as it may be.
+    BudgetUsedUp,
     /// Trying again cannot help.
     Rejected,
 }

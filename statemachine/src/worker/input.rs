@@ -1,5 +1,8 @@
 //! What the shell tells the worker.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::Disposition;
 use crate::entry::PartitionId;
 use crate::runs::Run;
@@ -174,14 +177,37 @@ pub struct Failure {
     /// What it counts as.
     pub reason: Reason,
     /// Whether trying again can help.
-    pub class: FailureClass,
+    pub kind: FailureKind,
+    /// The class that the handler gave it, if it did.
+    pub class: Option<Arc<str>>,
     /// The error, for people.
     pub message: String,
 }
 
+impl Failure {
+    /// A failure that the handler gave no class.
+    pub fn new(reason: Reason, kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { reason, kind, class: None, message: message.into() }
+    }
+
+    /// The name of its class: what the handler says, or else its reason.
+    pub fn class(&self) -> &str {
+        self.class.as_deref().unwrap_or(self.reason.name())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.class {
+            Some(class) => write!(f, "{class}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
 /// Whether trying a failed message again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureClass {
+pub enum FailureKind {
     /// It can.
     Retryable,
     /// It cannot.

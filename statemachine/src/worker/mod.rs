@@ -34,7 +34,7 @@ mod window;
 pub use effect::{
     Cause, Effect, GivenUp, Notice, Position, PositionError, Renewal, Start, StopReason,
 };
-pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, Refusal, SlotEvent};
+pub use input::{Call, Commit, Failure, FailureKind, Found, Input, Label, Refusal, SlotEvent};
 pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 

@@ -262,6 +262,7 @@ impl Worker {
     }
 
     fn close_slot(&mut self, slot: u32) {
+        self.outdated.remove(&slot);
         let tries = match self.slots.get(slot as usize) {
             Some(Slot::Closed { tries, .. } | Slot::Opening { tries }) => tries.saturating_add(1),
             Some(Slot::Idle | Slot::Busy) | None => 1,
