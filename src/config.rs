@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_statemachine::{
-    BreakerSettings, Expired, GiveUp, Order, Retries, RetryPolicy, Settings, StartAt,
+    Backoff, BreakerSettings, Expired, GiveUp, Order, Retries, RetryPolicy, Settings, StartAt,
 };
 
 use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, max_binary_len};
@@ -163,22 +163,22 @@ impl Config {
 
     fn check_retries(&self) -> Result<(), SettingError> {
         let of = |policy: &RetryPolicy| {
-            let RetryPolicy { backoff, attempts, .. } = policy;
+            let RetryPolicy { backoff: Backoff { factor, jitter, .. }, attempts, .. } = policy;
             if *attempts == Some(0) {
-                return Some(("0 attempts".to_owned(), "a message is tried at least once"));
+                return Some(("max_attempts", "0".to_owned(), "a message is tried at least once"));
             }
-            if backoff.factor.is_nan() || backoff.factor < 1.0 {
-                return Some((format!("factor {}", backoff.factor), "a factor is at least 1"));
+            if factor.is_nan() || *factor < 1.0 {
+                return Some(("retry_factor", factor.to_string(), "waits would become shorter"));
             }
-            let is_share = (0.0..=1.0).contains(&backoff.jitter);
-            (!is_share).then(|| (format!("jitter {}", backoff.jitter), "jitter is from 0 to 1"))
+            let is_share = (0.0..=1.0).contains(jitter);
+            (!is_share).then(|| ("retry_jitter", jitter.to_string(), "a share is from 0 to 1"))
         };
-        if let Some((value, why)) = of(&self.retry.default) {
-            return Err(SettingError::new("retry", value, why, "correct it"));
+        if let Some((setting, value, why)) = of(&self.retry.default) {
+            return Err(SettingError::new(setting, value, why, "correct it"));
         }
         for (class, policy) in &self.retry.classes {
-            if let Some((value, why)) = of(policy) {
-                let value = format!("{class}: {value}");
+            if let Some((setting, value, why)) = of(policy) {
+                let value = format!("{class}: {setting} {value}");
                 return Err(SettingError::new("retry_class", value, why, "correct it"));
             }
         }
