@@ -256,9 +256,10 @@ const RECORD_BYTES_MAX: u32 = 1_000_000_000;
 
 /// How large a record the settings that are passed through allow, before it is compressed.
 pub(super) fn record_bytes_max(config: &ClusterConfig) -> Option<u32> {
-    let names = ["message.max.bytes", "producer.message.max.bytes"];
-    let set = names.into_iter().filter_map(|name| config.extra.get(name));
-    set.last().and_then(|value| value.trim().parse().ok())
+    // That of one side wins, as in `finish`.
+    let names = ["producer.message.max.bytes", "message.max.bytes"];
+    let set = names.into_iter().find_map(|name| config.extra.get(name));
+    set.and_then(|value| value.trim().parse().ok())
 }
 
 /// The settings of a producer.
