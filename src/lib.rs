@@ -9,6 +9,7 @@ mod caught_up;
 pub mod commit_metadata;
 mod config;
 pub mod dead_letter;
+mod destinations;
 mod driver;
 mod error;
 pub mod handler;

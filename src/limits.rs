@@ -93,7 +93,7 @@ impl Limits {
     /// here, and Kafka decides.
     pub(crate) async fn learn(&self, scout: &Scout) {
         if let Err(error) = persistently(|| self.ask(scout)).await {
-            tracing::info!(%error, "max.message.bytes is not told; Kafka decides what is too large");
+            tracing::info!(%error, "max.message.bytes is not told; Kafka will judge sizes");
         }
     }
 

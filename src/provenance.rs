@@ -96,9 +96,9 @@ impl Mark {
         Self(format!("{VERSION} {instance} {incarnation:016x} {number} {topic} {partition} "))
     }
 
-    /// How long the line is at most, without what [`own_bytes`](Self::own_bytes) counts. The number
-    /// of the transaction is not known before it is sent: it is taken to have ten digits, which last
-    /// a process for a year of 300 transactions per second.
+    /// How long the line is at most, without what [`own_bytes`](Self::own_bytes) counts. The
+    /// number of the transaction is not known before it is sent: it is taken to have ten digits,
+    /// which last a process for a year of 300 transactions per second.
     pub(crate) fn bytes_max(author: &Author, partition: &TopicPartition) -> usize {
         let fixed = VERSION.len() + author.instance.len() + 16 + 10 + partition.topic.len();
         // Five spaces, and the one before the offset.

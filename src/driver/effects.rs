@@ -122,7 +122,7 @@ impl Driver {
             },
             epoch,
             lane,
-            topics: Arc::clone(&self.topics),
+            topics: Arc::clone(&self.destinations.topics),
             inbox: self.inbox.clone(),
             interrupted: Arc::clone(&interrupted),
             deadline: self.deadline,
@@ -175,7 +175,7 @@ impl Driver {
         tracing::debug!(slot, ?call, %error, "a producer call failed");
         let (disposition, message) = (error.disposition, error.to_string());
         if error.kind == ErrorKind::TooLarge {
-            self.limits.doubt();
+            self.destinations.limits.doubt();
         }
         let refusal = error
             .is_refusal()

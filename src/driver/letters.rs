@@ -30,7 +30,7 @@ impl Driver {
     /// The dead letter takes the place of the message's outputs.
     pub(super) fn dead_letter(&mut self, given_up: GivenUp) {
         let GivenUp { partition: id, epoch, offset, attempts, cause, failure } = given_up;
-        let Some(letters) = &self.letters else { return };
+        let Some(letters) = &self.destinations.letters else { return };
         let Some(shelf) = self.shelves.get_mut(&id).filter(|shelf| shelf.epoch == epoch) else {
             return;
         };
@@ -78,8 +78,8 @@ impl Driver {
         if let Some(excess) = excess {
             let (topic, most, error) = (&letters.topic, limit.bytes(), &letter.error);
             let message = format!(
-                "its dead letter is {excess} bytes larger than the {most} that topic {topic:?} takes \
-                 (max.message.bytes); raise that; the error was: {error}"
+                "its dead letter is {excess} bytes larger than the {most} that topic {topic:?} \
+                 takes (max.message.bytes); raise that; the error was: {error}"
             );
             self.handle(Input::LetterTooLarge { partition: id, epoch, offset, message });
         }

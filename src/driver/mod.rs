@@ -45,10 +45,10 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::destinations::Destinations;
 use crate::error::RunError;
-use crate::handler::{Topics, Work};
+use crate::handler::Work;
 use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, Sizes, TopicPartition, Waker};
-use crate::limits::Limits;
 use crate::status::StatusCell;
 use crate::wall_clock::now_ms;
 
@@ -71,17 +71,13 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) inputs: Arc<[Arc<str>]>,
     pub(crate) retry_backoff: Duration,
     pub(crate) provenance: bool,
-    /// How large records may be.
-    pub(crate) limits: Limits,
+    pub(crate) destinations: Destinations,
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
     pub(crate) rate: Rate,
-    /// Where dead letters go, if there are any.
-    pub(crate) letters: Option<LetterBox>,
     /// How much input may be in memory.
     pub(crate) budget_bytes: usize,
     pub(crate) work: Arc<dyn Work>,
-    pub(crate) topics: Arc<Topics>,
     pub(crate) clerk: Clerk,
     pub(crate) scout: Scout,
     pub(crate) status: StatusCell,
@@ -129,13 +125,11 @@ pub(crate) struct Driver {
     budget: Budget,
     deadline: Option<Duration>,
     rate: Rate,
-    letters: Option<LetterBox>,
-    limits: Limits,
+    destinations: Destinations,
     /// What the producers are made with.
     sizes: watch::Receiver<Sizes>,
     provenance: bool,
     work: Arc<dyn Work>,
-    topics: Arc<Topics>,
     author: Author,
     /// Whether the worker is told the messages' keys.
     by_key: bool,
@@ -178,7 +172,7 @@ impl Driver {
                 transaction_timeout: parts.settings.transaction_timeout,
                 retry_backoff: parts.retry_backoff,
                 provenance: parts.provenance,
-                sizes: parts.limits.sizes(),
+                sizes: parts.destinations.limits.sizes(),
             };
             let kafka = Arc::clone(&parts.kafka);
             let (orders, receiver) = mpsc::unbounded_channel();
@@ -210,12 +204,10 @@ impl Driver {
             budget,
             deadline: parts.deadline,
             rate: parts.rate,
-            letters: parts.letters,
-            sizes: parts.limits.sizes(),
-            limits: parts.limits,
+            sizes: parts.destinations.limits.sizes(),
+            destinations: parts.destinations,
             provenance: parts.provenance,
             work: parts.work,
-            topics: parts.topics,
             clerk: parts.clerk,
             scout: parts.scout,
             jobs: FuturesUnordered::new(),

@@ -348,8 +348,8 @@ mod tests {
         assert_eq!(partition(record, fewer), Ok(of_key));
     }
 
-    /// One that is as large as the topic takes, with its header, and one that is a byte larger: then
-    /// neither it nor what precedes it is sent.
+    /// One that is as large as the topic takes, with its header, and one that is a byte larger:
+    /// then neither it nor what precedes it is sent.
     #[test]
     fn an_output_may_be_as_large_as_its_topic_takes() {
         let topic = Topic { name: "out".into(), id: [1; 16], partitions: 4 };

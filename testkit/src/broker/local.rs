@@ -184,8 +184,8 @@ impl LocalKafka {
         topics::create(&self.bootstrap, name, partitions, configs)
     }
 
-    /// Changes a topic's settings: those that are not given get their defaults. It may take a moment
-    /// until they hold.
+    /// Changes a topic's settings: those that are not given get their defaults. It may take a
+    /// moment until they hold.
     ///
     /// # Errors
     /// The broker refuses.
