@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::{Backoff, BreakerSettings, Order, StartAt};
+use countersign_statemachine::{Backoff, BreakerSettings, Order, RetryPolicy, StartAt};
 
 use crate::config::Config;
 use crate::handler::{BatchHandler, Handler, Work, batch_work_of, work_of};
@@ -125,17 +125,33 @@ impl Builder {
         self
     }
 
-    /// How failed messages are tried again.
+    /// How long failed messages wait before they are tried again (100 ms, doubled up to 10 s).
     #[must_use]
-    pub fn retry(mut self, retry: Backoff) -> Self {
-        self.config.retry = retry;
+    pub fn retry(mut self, backoff: Backoff) -> Self {
+        self.config.retry.default.backoff = backoff;
         self
     }
 
     /// How often a message may fail before the processor stops (without limit).
     #[must_use]
     pub fn attempts(mut self, attempts: u32) -> Self {
-        self.config.attempts = Some(attempts);
+        self.config.retry.default.attempts = Some(attempts);
+        self
+    }
+
+    /// How long after its first failure a message is tried again (without limit).
+    #[must_use]
+    pub fn retry_budget(mut self, budget: Duration) -> Self {
+        self.config.retry.default.budget = Some(budget);
+        self
+    }
+
+    /// How failed messages are tried again whose last error is of this class: one that the handler
+    /// names ([`HandlerError::class`](crate::HandlerError::class)), or `error`, `panic` or
+    /// `deadline` where it names none.
+    #[must_use]
+    pub fn retry_class(mut self, class: impl Into<String>, policy: RetryPolicy) -> Self {
+        self.config.retry.classes.insert(class.into(), policy);
         self
     }
 

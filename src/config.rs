@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign_statemachine::{
-    Backoff, BreakerSettings, Expired, GiveUp, Order, Settings, StartAt,
+    Backoff, BreakerSettings, Expired, GiveUp, Order, Retries, RetryPolicy, Settings, StartAt,
 };
 
 use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, max_binary_len};
@@ -60,10 +60,8 @@ pub struct Config {
     pub start: StartAt,
     /// What happens when the commits of a known group are gone.
     pub expired: Expired,
-    /// How failed messages are tried again.
-    pub retry: Backoff,
-    /// How often a message may fail before the processor stops; `None`: without limit.
-    pub attempts: Option<u32>,
+    /// How failed messages are tried again, how often and how long, by the class of their error.
+    pub retry: Retries,
     /// The topic for dead letters: what failed as often as it may, or permanently, goes there in
     /// the transaction that passes it. `None`: such a message stops the processor.
     pub dead_letters: Option<String>,
@@ -105,8 +103,7 @@ impl Config {
             memory_bytes: 32 << 20,
             start: StartAt::Earliest,
             expired: Expired::Fail,
-            retry: Backoff::default(),
-            attempts: None,
+            retry: Retries::default(),
             dead_letters: None,
             breaker: Some(BreakerSettings::default()),
             deadline: None,
@@ -154,11 +151,36 @@ impl Config {
             let why = "a commit could not say who wrote it";
             return refuse("metadata_bytes", &self.metadata_bytes, why, "give at least 512");
         }
+        self.check_retries()?;
         let third = Duration::from_millis(u64::from(self.cluster.transaction_timeout_ms)) / 3;
         if self.commit_interval > third {
             let why = "it is above a third of the transaction time-out: a slow commit would abort";
             let value = format!("{:?}", self.commit_interval);
             return refuse("commit_interval", &value, why, "shorten it or raise the time-out");
+        }
+        Ok(())
+    }
+
+    fn check_retries(&self) -> Result<(), SettingError> {
+        let of = |policy: &RetryPolicy| {
+            let RetryPolicy { backoff: Backoff { factor, jitter, .. }, attempts, .. } = policy;
+            if *attempts == Some(0) {
+                return Some(("max_attempts", "0".to_owned(), "a message is tried at least once"));
+            }
+            if factor.is_nan() || *factor < 1.0 {
+                return Some(("retry_factor", factor.to_string(), "waits would become shorter"));
+            }
+            let is_share = (0.0..=1.0).contains(jitter);
+            (!is_share).then(|| ("retry_jitter", jitter.to_string(), "a share is from 0 to 1"))
+        };
+        if let Some((setting, value, why)) = of(&self.retry.default) {
+            return Err(SettingError::new(setting, value, why, "correct it"));
+        }
+        for (class, policy) in &self.retry.classes {
+            if let Some((setting, value, why)) = of(policy) {
+                let value = format!("{class}: {setting} {value}");
+                return Err(SettingError::new("retry_class", value, why, "correct it"));
+            }
         }
         Ok(())
     }
@@ -195,8 +217,7 @@ impl Config {
             leave_budget: self.drain.min(max_poll / 3),
             start: self.start,
             expired: self.expired,
-            retry: self.retry,
-            attempts: self.attempts,
+            retry: self.retry.clone(),
             give_up: if letters { GiveUp::DeadLetter } else { GiveUp::Stop },
             breaker: self.breaker.filter(|_| letters),
             ..Settings::new(format!("{}-{worker}", self.instance), incarnation)

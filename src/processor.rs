@@ -11,13 +11,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
+use crate::destinations::Destinations;
 use crate::driver::{
-    Clerk, Driver, Host, LetterBox, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
+    Clerk, Driver, Host, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
 };
 use crate::error::RunError;
-use crate::handler::{Topics, Work};
+use crate::handler::Work;
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
-use crate::kafka::{Kafka, KafkaError, Producer, Topic};
+use crate::kafka::{Kafka, KafkaError, Producer, Sizes};
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
@@ -176,11 +177,11 @@ impl Processor {
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
         // Nothing is under way before both are known, so that any stop ends it well.
         let mut told = self.stop.subscribe();
-        let (cluster_id, topics, letters) = tokio::select! {
+        let (cluster_id, destinations) = tokio::select! {
             known = async {
                 let cluster_id = self.first_contact(&scout).await?;
-                let outputs = self.outputs(&scout).await?;
-                Ok::<_, RunError>((cluster_id, outputs, self.letters(&scout).await?))
+                existing(&scout, &self.inputs(), Duration::ZERO).await?;
+                Ok::<_, RunError>((cluster_id, Destinations::find(config, &scout).await?))
             } => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
@@ -199,12 +200,11 @@ impl Processor {
             inputs: self.inputs(),
             retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
             provenance: config.provenance,
+            destinations: destinations.clone(),
             deadline: config.deadline,
             rate: self.rate.clone(),
-            letters: letters.clone(),
             budget_bytes: config.memory_bytes,
             work: Arc::clone(&self.work),
-            topics: Arc::clone(&topics),
             clerk: clerk.clone(),
             scout: scout.clone(),
             status: status.clone(),
@@ -218,7 +218,10 @@ impl Processor {
                 Driver::start(parts(worker, status, incarnation))
             })
         });
-        let result: Result<(), RunError> = join_all(runs).await.into_iter().collect();
+        let result: Result<(), RunError> = tokio::select! {
+            results = join_all(runs) => results.into_iter().collect(),
+            never = destinations.limits.keep(&scout) => match never {},
+        };
         if result.is_ok() {
             self.settle(&scout, &clerk).await;
         }
@@ -304,27 +307,8 @@ impl Processor {
         }
     }
 
-    async fn outputs(&self, scout: &Scout) -> Result<Arc<Topics>, RunError> {
-        existing(scout, &self.inputs(), Duration::ZERO).await?;
-        let outputs = self.config.outputs.iter();
-        let outputs: Vec<Arc<str>> = outputs.map(|topic| Arc::from(topic.as_str())).collect();
-        let topics = existing(scout, &outputs, Duration::ZERO).await?;
-        Ok(Arc::new(Topics::new(&topics)))
-    }
-
     fn inputs(&self) -> Arc<[Arc<str>]> {
         self.config.cluster.topics.iter().map(|topic| Arc::from(topic.as_str())).collect()
-    }
-
-    async fn letters(&self, scout: &Scout) -> Result<Option<LetterBox>, RunError> {
-        let Some(topic) = &self.config.dead_letters else { return Ok(None) };
-        let topics = existing(scout, &[Arc::from(topic.as_str())], Duration::ZERO).await?;
-        let letters = |topic: Topic| LetterBox {
-            topic: topic.name,
-            partitions: topic.partitions,
-            group: self.config.cluster.group.clone(),
-        };
-        Ok(topics.into_iter().next().map(letters))
     }
 
     fn journal(
@@ -377,7 +361,7 @@ impl Processor {
 
 /// Ends the transaction that a former process may have left open.
 async fn end_former<K: Kafka>(kafka: &K, id: &str) {
-    let registered = match kafka.producer(id) {
+    let registered = match kafka.producer(id, Sizes::default()) {
         Ok(mut producer) => producer.init(Duration::from_secs(10)).await,
         Err(error) => Err(error),
     };

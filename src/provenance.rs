@@ -96,11 +96,29 @@ impl Mark {
         Self(format!("{VERSION} {instance} {incarnation:016x} {number} {topic} {partition} "))
     }
 
+    /// How long the line is at most, without what [`own_bytes`](Self::own_bytes) counts. The
+    /// number of the transaction is not known before it is sent: it is taken to have ten digits,
+    /// which last a process for a year of 300 transactions per second.
+    pub(crate) fn bytes_max(author: &Author, partition: &TopicPartition) -> usize {
+        let fixed = VERSION.len() + author.instance.len() + 16 + 10 + partition.topic.len();
+        // Five spaces, and the one before the offset.
+        fixed + digits(partition.partition.into()) + 6
+    }
+
+    /// How long the part is that each output has of its own.
+    pub(crate) fn own_bytes(offset: u64, n: usize, of: usize) -> usize {
+        digits(offset) + 2 + digits(n as u64) + digits(of as u64)
+    }
+
     pub(crate) fn write(&self, offset: u64, n: u32, of: u32, buffer: &mut String) {
         buffer.clear();
         buffer.push_str(&self.0);
         write!(buffer, "{offset} {n}/{of}").expect("writing to a string cannot fail");
     }
+}
+
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
 #[cfg(test)]
@@ -127,6 +145,22 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>) {
             let _ = Provenance::read(&bytes);
+        }
+    }
+
+    #[test]
+    fn the_length_is_known_before_it_is_written() {
+        let partition = TopicPartition::new("orders", 12);
+        for (number, spare) in [(9_999_999_999, 0), (1_000_000_000, 0), (0, 9)] {
+            let author = Author { instance: "a-0".to_owned(), incarnation: 7, number };
+            let mut line = String::new();
+            for (offset, n, of) in [(0, 1, 1), (9, 9, 10), (12_345, 10, 10), (u64::MAX, 1, 1)] {
+                let (n_of, of_of) = (n as usize, of as usize);
+                Mark::new(&author, &partition).write(offset, n, of, &mut line);
+                let told =
+                    Mark::bytes_max(&author, &partition) + Mark::own_bytes(offset, n_of, of_of);
+                assert_eq!(told, line.len() + spare, "{line}");
+            }
         }
     }
 

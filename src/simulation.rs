@@ -11,6 +11,7 @@ pub use crate::error::RunError;
 use crate::driver;
 use crate::handler::{Handler, Topics, work_of};
 use crate::kafka::{Batch, Kafka, Topic};
+use crate::limits::Limit;
 use crate::processor::Processor;
 use crate::store::Store;
 
@@ -34,5 +35,6 @@ pub async fn run<K: Kafka>(
 /// Runs a handler over a batch as a driver does, without one, and gives how many outputs its
 /// messages had: for measurements.
 pub async fn handle(handler: impl Handler, batch: Batch, outputs: &[Topic]) -> usize {
-    driver::run_alone(&*work_of(handler), batch, Arc::new(Topics::new(outputs))).await
+    let topics = Topics::new(outputs, |_| Limit::default());
+    driver::run_alone(&*work_of(handler), batch, Arc::new(topics)).await
 }

@@ -61,6 +61,7 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
         Notice::DeadLettered { partition, offset, attempts, cause, message } => {
             let cause = match cause {
                 Cause::AttemptsUsedUp => "attempts used up",
+                Cause::BudgetUsedUp => "retry budget used up",
                 Cause::Rejected => "rejected",
             };
             let (partition, error) = (name(partition), message);
@@ -82,6 +83,7 @@ fn renewing(instance: &str, slot: u32, why: Renewal) {
     let why = match why {
         Renewal::Start => "start",
         Renewal::Suspicious => "a call was slow, so that a copy of it may arrive late",
+        Renewal::Outdated => "the largest batch that the topics take has changed",
         Renewal::Failed => "a call failed",
         Renewal::InDoubt => "the transaction is in doubt",
     };

@@ -14,7 +14,7 @@ use countersign::kafka::librdkafka::{
 };
 use countersign::kafka::{
     Admin as _, Batch, CommitOffset, Consumer as _, ErrorKind, Group as _, Header, Kafka as _,
-    KafkaError, Output, PollLimit, Polled, Producer as _, TopicPartition,
+    KafkaError, Output, PollLimit, Polled, Producer as _, Sizes, TopicPartition,
 };
 use countersign_testkit::broker::LocalKafka;
 use futures::executor::block_on;
@@ -99,7 +99,7 @@ fn join(consumer: &mut LibrdConsumer, count: usize) -> BTreeSet<TopicPartition> 
 }
 
 fn started(kafka: &LibrdKafka, id: &str) -> LibrdProducer {
-    let mut producer = kafka.producer(&unique(id)).unwrap();
+    let mut producer = kafka.producer(&unique(id), Sizes::default()).unwrap();
     block_on(producer.init(LONG)).unwrap();
     producer
 }
@@ -618,12 +618,12 @@ fn a_second_producer_fences_the_first() {
     create(&topic, 1);
     let kafka = kafka(config(&unique("fence"), &topic));
     let id = unique("fence");
-    let mut first = kafka.producer(&id).unwrap();
+    let mut first = kafka.producer(&id, Sizes::default()).unwrap();
     block_on(first.init(LONG)).unwrap();
     first.begin().unwrap();
     send(&mut first, &output(&topic, 0, "old".into()));
     block_on(first.flush(0, LONG)).unwrap();
-    let mut second = kafka.producer(&id).unwrap();
+    let mut second = kafka.producer(&id, Sizes::default()).unwrap();
     block_on(second.init(LONG)).unwrap();
     let error = block_on(first.commit(LONG)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Fenced, "{error}");

@@ -53,7 +53,8 @@ fn a_process_to_be_killed() {
     config.order = Order::Key;
     // So that few transactions hold the whole.
     config.commit_interval = Duration::from_millis(500);
-    config.retry = Backoff { max: Duration::from_millis(200), ..Backoff::default() };
+    config.retry.default.backoff =
+        Backoff { max: Duration::from_millis(200), ..Backoff::default() };
     config.cluster.extra.insert("socket.timeout.ms".to_owned(), "1000".to_owned());
     let work = move |message: Message| {
         let result = handle(&message, &name, &dir, is_healed);

@@ -1,38 +1,25 @@
 //! The settings of `countersign run`: flags, a file with the same names, and what becomes of them.
 
+mod handling;
+mod retries;
+
+pub(crate) use handling::{HandlerName, Handling};
+
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use countersign::Config;
 use countersign::kafka::librdkafka::{ClusterConfig, SettingError};
 use serde::Deserialize;
 
-use crate::exec::{self, Command};
 use crate::failure::Failure;
 use crate::logging::LogFormat;
 use crate::values::{
     Assignor, Compression, GroupProtocol, Interval, Memory, MessageOrder, OnDamagedStore,
     OnExpired, OnManyFailures, Passed, Start, names, passed_settings,
 };
-
-/// A built-in handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum HandlerName {
-    /// Same key, value, headers and timestamp; same partition if the topics have as many
-    Copy,
-    /// Whatever the command of `--exec` answers
-    Exec,
-}
-
-/// A handler with what it needs.
-#[derive(Debug)]
-pub(crate) enum Handling<'a> {
-    Copy { output: &'a str },
-    Exec { command: Command, processes: u32, deadline: Duration, output: &'a str },
-}
+use retries::ClassRetry;
 
 /// All of them can stand in the file too; none is needed until both were read.
 #[derive(Clone, Default, Args, Deserialize)]
@@ -168,6 +155,21 @@ pub(crate) struct Settings {
     /// How long such a wait is at most [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Failures")]
     retry_max: Option<Interval>,
+    /// By how much each wait is longer than the one before [default: 2]
+    #[arg(long, value_name = "FACTOR", help_heading = "Failures")]
+    retry_factor: Option<f64>,
+    /// Which share of a wait is left to chance, from 0 to 1 [default: 0.2]
+    #[arg(long, value_name = "SHARE", help_heading = "Failures")]
+    retry_jitter: Option<f64>,
+    /// How long after its first failure a message is tried again [default: without limit]
+    #[arg(long, value_name = "TIME", help_heading = "Failures")]
+    retry_budget: Option<Interval>,
+    /// What holds for errors of one class instead, such as http-503:base=1s,attempts=20 or
+    /// panic:attempts=1; the names are base, factor, max, jitter, attempts and budget. In the file:
+    /// a table `retry-class` with a table for each class
+    #[arg(long, value_name = "CLASS:NAME=VALUE[,..]", help_heading = "Failures")]
+    #[serde(deserialize_with = "retries::classes")]
+    retry_class: Vec<ClassRetry>,
     /// How long a handler may take with a message, which then has failed [default: without limit;
     /// 30s for the handler exec]
     #[arg(long, value_name = "TIME", help_heading = "Failures")]
@@ -250,6 +252,10 @@ impl Settings {
             on_many_failures: self.on_many_failures.or(file.on_many_failures),
             retry_base: self.retry_base.or(file.retry_base),
             retry_max: self.retry_max.or(file.retry_max),
+            retry_factor: self.retry_factor.or(file.retry_factor),
+            retry_jitter: self.retry_jitter.or(file.retry_jitter),
+            retry_budget: self.retry_budget.or(file.retry_budget),
+            retry_class: [file.retry_class, self.retry_class].concat(),
             deadline: self.deadline.or(file.deadline),
             rate: self.rate.or(file.rate),
             memory: self.memory.or(file.memory),
@@ -260,30 +266,6 @@ impl Settings {
 
     pub(crate) fn log_format(&self) -> LogFormat {
         self.log_format.unwrap_or(LogFormat::Text)
-    }
-
-    /// What is done with each message.
-    pub(crate) fn handler(&self) -> Result<Handling<'_>, Failure> {
-        let output = self.output.as_deref().unwrap_or_default();
-        match (self.handler.unwrap_or(HandlerName::Copy), output, &self.exec) {
-            (HandlerName::Copy, _, Some(_)) => {
-                Err(Failure::usage("--exec: it is for --handler exec; add that"))
-            }
-            (HandlerName::Exec, _, None) => {
-                Err(Failure::usage("--handler exec: give the command as --exec COMMAND"))
-            }
-            (HandlerName::Copy, [output], None) => Ok(Handling::Copy { output }),
-            (HandlerName::Exec, [output, ..], Some(line)) => Ok(Handling::Exec {
-                command: Command::parse(line)?,
-                processes: self.exec_processes.unwrap_or(1),
-                deadline: self.deadline.map_or(exec::DEADLINE, |it| it.0),
-                output,
-            }),
-            (HandlerName::Copy, _, None) => {
-                Err(Failure::usage("--output: the handler copy writes to one topic"))
-            }
-            (HandlerName::Exec, [], Some(_)) => Err(self.missing()),
-        }
     }
 
     pub(crate) fn until_caught_up(&self) -> bool {
@@ -303,7 +285,7 @@ impl Settings {
         config.outputs.clone_from(output);
         set(&mut config.instance, self.instance.clone());
         config.transactional_id_prefix.clone_from(&self.transactional_id_prefix);
-        config.attempts = self.max_attempts;
+        config.retry = self.retries();
         set(&mut config.workers, self.workers);
         set(&mut config.order, self.order.map(Into::into));
         set(&mut config.concurrency, self.concurrency);
@@ -318,8 +300,6 @@ impl Settings {
         config.rate = self.rate;
         config.dead_letters.clone_from(&self.dead_letters);
         set(&mut config.breaker, self.on_many_failures.map(OnManyFailures::breaker));
-        set(&mut config.retry.base, self.retry_base.map(|it| it.0));
-        set(&mut config.retry.max, self.retry_max.map(|it| it.0));
         // The handler exec has its own, which begins when a child has the message.
         if self.handler != Some(HandlerName::Exec) {
             config.deadline = self.deadline.map(|it| it.0);

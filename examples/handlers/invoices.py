@@ -6,5 +6,5 @@ for line in sys.stdin:
     if order["cents"] > 0:
         answer = {"outputs": [{"key": str(order["id"]), "value": json.dumps(order)}]}
     else:
-        answer = {"error": {"class": "permanent", "message": "there is nothing to pay"}}
+        answer = {"error": {"kind": "permanent", "message": "there is nothing to pay"}}
     print(json.dumps({"id": message["id"], **answer}), flush=True)

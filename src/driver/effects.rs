@@ -9,6 +9,7 @@ use countersign_statemachine::{Author, PartitionId, Span};
 use crate::commit_metadata::armor;
 use crate::handler::Source;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, TopicPartition};
+use crate::provenance::Mark;
 use crate::status::Connection;
 use crate::telemetry;
 
@@ -114,10 +115,14 @@ impl Driver {
         let interrupted = Arc::new(AtomicBool::new(false));
         let progress = Progress {
             partition: id,
-            source: Source { partition: known.partition.partition, partitions: known.siblings },
+            source: Source {
+                partition: known.partition.partition,
+                partitions: known.siblings,
+                mark: self.provenance.then(|| Mark::bytes_max(&self.author, &known.partition)),
+            },
             epoch,
             lane,
-            topics: Arc::clone(&self.topics),
+            topics: Arc::clone(&self.destinations.topics),
             inbox: self.inbox.clone(),
             interrupted: Arc::clone(&interrupted),
             deadline: self.deadline,
@@ -169,6 +174,9 @@ impl Driver {
     ) {
         tracing::debug!(slot, ?call, %error, "a producer call failed");
         let (disposition, message) = (error.disposition, error.to_string());
+        if error.kind == ErrorKind::TooLarge {
+            self.destinations.limits.doubt();
+        }
         let refusal = error
             .is_refusal()
             .then(|| place.map_or(Refusal::Someones, |(id, offset)| Refusal::Of(id, offset)));

@@ -45,9 +45,10 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::destinations::Destinations;
 use crate::error::RunError;
-use crate::handler::{Topics, Work};
-use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, TopicPartition, Waker};
+use crate::handler::Work;
+use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, Sizes, TopicPartition, Waker};
 use crate::status::StatusCell;
 use crate::wall_clock::now_ms;
 
@@ -70,15 +71,13 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) inputs: Arc<[Arc<str>]>,
     pub(crate) retry_backoff: Duration,
     pub(crate) provenance: bool,
+    pub(crate) destinations: Destinations,
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
     pub(crate) rate: Rate,
-    /// Where dead letters go, if there are any.
-    pub(crate) letters: Option<LetterBox>,
     /// How much input may be in memory.
     pub(crate) budget_bytes: usize,
     pub(crate) work: Arc<dyn Work>,
-    pub(crate) topics: Arc<Topics>,
     pub(crate) clerk: Clerk,
     pub(crate) scout: Scout,
     pub(crate) status: StatusCell,
@@ -126,9 +125,11 @@ pub(crate) struct Driver {
     budget: Budget,
     deadline: Option<Duration>,
     rate: Rate,
-    letters: Option<LetterBox>,
+    destinations: Destinations,
+    /// What the producers are made with.
+    sizes: watch::Receiver<Sizes>,
+    provenance: bool,
     work: Arc<dyn Work>,
-    topics: Arc<Topics>,
     author: Author,
     /// Whether the worker is told the messages' keys.
     by_key: bool,
@@ -171,6 +172,7 @@ impl Driver {
                 transaction_timeout: parts.settings.transaction_timeout,
                 retry_backoff: parts.retry_backoff,
                 provenance: parts.provenance,
+                sizes: parts.destinations.limits.sizes(),
             };
             let kafka = Arc::clone(&parts.kafka);
             let (orders, receiver) = mpsc::unbounded_channel();
@@ -202,9 +204,10 @@ impl Driver {
             budget,
             deadline: parts.deadline,
             rate: parts.rate,
-            letters: parts.letters,
+            sizes: parts.destinations.limits.sizes(),
+            destinations: parts.destinations,
+            provenance: parts.provenance,
             work: parts.work,
-            topics: parts.topics,
             clerk: parts.clerk,
             scout: parts.scout,
             jobs: FuturesUnordered::new(),
@@ -264,6 +267,7 @@ impl Driver {
                     self.take(news)?;
                 }
             }
+            Ok(()) = self.sizes.changed() => self.handle(Input::Outdated),
             Some(finding) = self.jobs.next(), if !self.jobs.is_empty() => self.learn(finding)?,
             () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                 self.handle(Input::Tick);

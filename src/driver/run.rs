@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use countersign_statemachine::worker::{Failure, FailureClass};
+use countersign_statemachine::worker::{Failure, FailureKind};
 use countersign_statemachine::{PartitionId, Reason, Span};
 use tokio::time::timeout;
 
@@ -118,7 +118,7 @@ impl Progress {
     /// One of its outputs cannot be addressed, so it is not done.
     pub(crate) fn finished(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
         let before = self.results.outputs.len();
-        if let Err(failure) = self.address(outputs) {
+        if let Err(failure) = self.address(offset, outputs) {
             self.results.outputs.truncate(before);
             return Err(failure);
         }
@@ -127,14 +127,12 @@ impl Progress {
     }
 
     /// Partitions may be chosen by the user's function, which may panic.
-    fn address(&mut self, outputs: Outputs) -> Result<(), Failure> {
+    fn address(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
         let sink = &mut self.results.outputs;
-        let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, sink));
+        let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, offset, sink));
         match catch_unwind(address) {
-            Ok(addressed) => addressed.map_err(|error| Failure {
-                reason: Reason::Error,
-                class: FailureClass::Permanent,
-                message: error.to_string(),
+            Ok(addressed) => addressed.map_err(|error| {
+                Failure::new(Reason::Error, FailureKind::Permanent, error.to_string())
             }),
             Err(panic) => Err(failure_of_panic(panic.as_ref())),
         }
@@ -163,10 +161,9 @@ impl Progress {
     /// It missed its deadline and is cancelled.
     pub(crate) async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
         let Some(deadline) = self.deadline else { return Ok(call.await) };
-        timeout(deadline, call).await.map_err(|_| Failure {
-            reason: Reason::Deadline,
-            class: FailureClass::Retryable,
-            message: format!("the handler missed its deadline of {deadline:?}"),
+        timeout(deadline, call).await.map_err(|_| {
+            let message = format!("the handler missed its deadline of {deadline:?}");
+            Failure::new(Reason::Deadline, FailureKind::Retryable, message)
         })
     }
 
@@ -203,7 +200,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
     let span = Span { first, end: last + 1 };
     let progress = Progress {
         partition: PartitionId(0),
-        source: Source { partition: 0, partitions: 1 },
+        source: Source { partition: 0, partitions: 1, mark: None },
         epoch: 0,
         lane: 0,
         topics,
@@ -230,15 +227,16 @@ mod tests {
         self, BatchError, HandlerError, Partitioning, To, Work, batch_work_of, work_of,
     };
     use crate::kafka::{BatchBuilder, Topic, TopicPartition};
+    use crate::limits::Limit;
 
     fn progress(inbox: Inbox) -> Progress {
         let topic = Topic { name: "out".into(), id: [0; 16], partitions: 3 };
         Progress {
             partition: PartitionId(0),
-            source: Source { partition: 0, partitions: 1 },
+            source: Source { partition: 0, partitions: 1, mark: None },
             epoch: 1,
             lane: 0,
-            topics: Arc::new(Topics::new(&[topic])),
+            topics: Arc::new(Topics::new(&[topic], |_| Limit::default())),
             inbox,
             interrupted: Arc::new(AtomicBool::new(false)),
             deadline: Some(Duration::from_secs(5)),
@@ -290,7 +288,7 @@ mod tests {
         let (values, failed) = report(work, input(&[b"1", b"22", b"x", b"4"])).await;
         assert_eq!(values, [b"1".to_vec(), b"22".to_vec()]);
         let (offset, failure) = failed.expect("the third is not JSON");
-        assert_eq!((offset, failure.class), (7, FailureClass::Permanent));
+        assert_eq!((offset, failure.kind), (7, FailureKind::Permanent));
     }
 
     #[tokio::test]
@@ -324,7 +322,7 @@ mod tests {
         assert_eq!(values, [b"5".to_vec()]);
         let (offset, failure) = failed.expect("it panics");
         assert_eq!((offset, failure.reason), (6, Reason::Panic));
-        assert_eq!(failure.class, FailureClass::Retryable);
+        assert_eq!(failure.kind, FailureKind::Retryable);
     }
 
     #[tokio::test]
@@ -347,8 +345,8 @@ mod tests {
         // The first had failed before, and comes alone.
         assert_eq!(values, [b"1".to_vec(), b"2".to_vec(), b"2".to_vec()]);
         assert_eq!(
-            failed.map(|(offset, failure)| (offset, failure.class)),
-            Some((8, FailureClass::Permanent))
+            failed.map(|(offset, failure)| (offset, failure.kind)),
+            Some((8, FailureKind::Permanent))
         );
     }
 
@@ -365,7 +363,7 @@ mod tests {
         let (values, failed) = report(work, first).await;
         assert_eq!(values, [b"5".to_vec(), b"6".to_vec()]);
         let (offset, failure) = failed.expect("there is an error");
-        assert_eq!((offset, failure.class), (7, FailureClass::Fatal));
+        assert_eq!((offset, failure.kind), (7, FailureKind::Fatal));
         assert_eq!(failure.message, "no");
     }
 
@@ -387,7 +385,7 @@ mod tests {
         assert_eq!(values, [b"5".to_vec()]);
         let (offset, failure) = failed.expect("it is too slow");
         assert_eq!((offset, failure.reason), (6, Reason::Deadline));
-        assert_eq!(failure.class, FailureClass::Retryable);
+        assert_eq!(failure.kind, FailureKind::Retryable);
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(!seen.load(Ordering::Relaxed), "it was cancelled");
     }

@@ -16,6 +16,7 @@ use crate::kafka::{
 enum Question {
     ClusterId(Reply<String>),
     Topics(Vec<Arc<str>>, Reply<Vec<Topic>>),
+    MaxMessageBytes(Vec<Arc<str>>, Reply<Vec<Option<u32>>>),
     Committed(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
     AnyCommitted(Vec<TopicPartition>, Reply<bool>),
     Members(Reply<Members>),
@@ -50,6 +51,14 @@ impl Scout {
     /// Describes topics.
     pub(crate) async fn topics(&self, names: Vec<Arc<str>>) -> Result<Vec<Topic>, KafkaError> {
         self.ask(|reply| Question::Topics(names, reply)).await
+    }
+
+    /// The largest record batch that each topic takes.
+    pub(crate) async fn max_message_bytes(
+        &self,
+        names: Vec<Arc<str>>,
+    ) -> Result<Vec<Option<u32>>, KafkaError> {
+        self.ask(|reply| Question::MaxMessageBytes(names, reply)).await
     }
 
     /// The group's stable commits.
@@ -154,6 +163,9 @@ async fn run(mut admin: impl Admin, mut questions: mpsc::UnboundedReceiver<Quest
             }
             Question::Topics(names, reply) => {
                 let _ = reply.send(admin.topics(&names, TIMEOUT).await);
+            }
+            Question::MaxMessageBytes(names, reply) => {
+                let _ = reply.send(admin.max_message_bytes(&names, TIMEOUT).await);
             }
             Question::Committed(partitions, reply) => {
                 let _ = reply.send(admin.committed(&partitions, TIMEOUT).await);

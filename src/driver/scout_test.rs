@@ -21,6 +21,14 @@ impl Admin for Admins {
         Ok(names.iter().map(topic).collect())
     }
 
+    async fn max_message_bytes(
+        &mut self,
+        names: &[Arc<str>],
+        _: Duration,
+    ) -> Result<Vec<Option<u32>>, KafkaError> {
+        Ok(names.iter().map(|_| None).collect())
+    }
+
     async fn committed(
         &mut self,
         of: &[TopicPartition],

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use countersign_statemachine::worker::{Call, SlotEvent, is_suspicious};
 use countersign_statemachine::{Author, Disposition, PartitionId, Span};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::kafka::{CommitOffset, ErrorKind, Kafka, KafkaError, Producer, TopicPartition};
+use crate::kafka::{CommitOffset, ErrorKind, Kafka, KafkaError, Producer, Sizes, TopicPartition};
 use crate::provenance::Mark;
 
 use super::inbox::{Inbox, News};
@@ -53,6 +53,8 @@ pub(super) struct SlotConfig {
     pub(super) transaction_timeout: Duration,
     pub(super) retry_backoff: Duration,
     pub(super) provenance: bool,
+    /// How large batches may be, now.
+    pub(super) sizes: watch::Receiver<Sizes>,
 }
 
 /// How many records may stay in the local queue when it is full, at first.
@@ -145,7 +147,8 @@ impl<K: Kafka> SlotLoop<K> {
         self.producer = None;
         self.begun = false;
         self.outputs.clear();
-        let mut producer = self.kafka.producer(&self.config.transactional_id).map_err(failed)?;
+        let (id, sizes) = (&self.config.transactional_id, *self.config.sizes.borrow());
+        let mut producer = self.kafka.producer(id, sizes).map_err(failed)?;
         let deadline = Instant::now() + self.config.transaction_timeout * 3;
         loop {
             match producer.init(CALL_TIMEOUT).await {

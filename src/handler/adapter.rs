@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use countersign_statemachine::Reason;
-use countersign_statemachine::worker::{Failure, FailureClass};
+use countersign_statemachine::worker::{Failure, FailureKind};
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
 
@@ -211,7 +211,7 @@ impl<H: BatchHandler> Work for BatchWork<H> {
                 let call = progress.within(AssertUnwindSafe(call).catch_unwind());
                 let (done, failed) = match call.await {
                     Ok(Ok(Ok(done))) => (done, None),
-                    Ok(Ok(Err(BatchError { done, error }))) => (done, Some(failure_of(&error))),
+                    Ok(Ok(Err(BatchError { done, error }))) => (done, Some(error.into())),
                     Ok(Err(panic)) => (Vec::new(), Some(failure_of_panic(panic.as_ref()))),
                     Err(failure) => (Vec::new(), Some(failure)),
                 };
@@ -226,7 +226,7 @@ impl<H: BatchHandler> Work for BatchWork<H> {
                 }
                 if let Some(&offset) = rest.next() {
                     let missing = || HandlerError::fatal("a batch handler gave too few outputs");
-                    let failure = failed.unwrap_or_else(|| failure_of(&missing()));
+                    let failure = failed.unwrap_or_else(|| missing().into());
                     return progress.failed(offset, failure);
                 }
                 progress.report();
@@ -245,14 +245,10 @@ fn guarded(
         match catch_unwind(poll) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(Ok(outputs))) => Poll::Ready(Ok(outputs)),
-            Ok(Poll::Ready(Err(error))) => Poll::Ready(Err(failure_of(&error))),
+            Ok(Poll::Ready(Err(error))) => Poll::Ready(Err(error.into())),
             Err(panic) => Poll::Ready(Err(failure_of_panic(panic.as_ref()))),
         }
     })
-}
-
-fn failure_of(error: &HandlerError) -> Failure {
-    Failure { reason: Reason::Error, class: error.class(), message: error.to_string() }
 }
 
 pub(crate) fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
@@ -261,11 +257,8 @@ pub(crate) fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a value that is not text".to_owned());
-    Failure {
-        reason: Reason::Panic,
-        class: FailureClass::Retryable,
-        message: format!("the handler panicked: {text}"),
-    }
+    let message = format!("the handler panicked: {text}");
+    Failure::new(Reason::Panic, FailureKind::Retryable, message)
 }
 
 /// What the builder keeps.

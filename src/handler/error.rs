@@ -1,35 +1,74 @@
 //! How a handler says that a message failed.
 
 use std::fmt;
+use std::sync::Arc;
 
-use countersign_statemachine::worker::FailureClass;
+use countersign_statemachine::Reason;
+use countersign_statemachine::worker::{Failure, FailureKind};
 
 /// A failed message, with what the processor should make of it.
+///
+/// ```
+/// use countersign::HandlerError;
+///
+/// let error = HandlerError::retryable("the service is busy").class("http-503");
+/// assert_eq!(error.class_name(), Some("http-503"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandlerError {
-    class: FailureClass,
+    reason: Reason,
+    kind: FailureKind,
+    class: Option<Arc<str>>,
     message: String,
 }
 
 impl HandlerError {
+    fn new(reason: Reason, kind: FailureKind, error: impl fmt::Display) -> Self {
+        Self { reason, kind, class: None, message: error.to_string() }
+    }
+
     /// Trying again may help: a service that is away, a lock that is held.
     pub fn retryable(error: impl fmt::Display) -> Self {
-        Self { class: FailureClass::Retryable, message: error.to_string() }
+        Self::new(Reason::Error, FailureKind::Retryable, error)
     }
 
     /// Trying again cannot help: the message itself is wrong.
     pub fn permanent(error: impl fmt::Display) -> Self {
-        Self { class: FailureClass::Permanent, message: error.to_string() }
+        Self::new(Reason::Error, FailureKind::Permanent, error)
     }
 
     /// The processor cannot go on and stops; the message stays undone.
     pub fn fatal(error: impl fmt::Display) -> Self {
-        Self { class: FailureClass::Fatal, message: error.to_string() }
+        Self::new(Reason::Error, FailureKind::Fatal, error)
+    }
+
+    /// The handler itself noticed that it took too long: a missed deadline, which is retryable.
+    pub fn deadline(error: impl fmt::Display) -> Self {
+        Self::new(Reason::Deadline, FailureKind::Retryable, error)
+    }
+
+    /// Gives the error a class, by any name: retry policies are chosen by it, and dead letters are
+    /// found by it. Use few names: one for each way in which messages fail.
+    #[must_use]
+    pub fn class(self, name: impl Into<Arc<str>>) -> Self {
+        Self { class: Some(name.into()).filter(|name| !name.is_empty()), ..self }
     }
 
     /// What the processor makes of it.
-    pub fn class(&self) -> FailureClass {
-        self.class
+    pub fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    /// The name of its class, if it was given one.
+    pub fn class_name(&self) -> Option<&str> {
+        self.class.as_deref()
+    }
+}
+
+impl From<HandlerError> for Failure {
+    fn from(error: HandlerError) -> Self {
+        let HandlerError { reason, kind, class, message } = error;
+        Self { reason, kind, class, message }
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::kafka::{Header, Output, Topic};
+use crate::kafka::{Header, Output, Topic, batch_bytes};
+use crate::limits::Limit;
+use crate::provenance::Mark;
 
 use super::partitioner::{Partitioning, partition_of_key};
 
@@ -207,6 +209,11 @@ pub(crate) enum OutputError {
         "output topic {topic:?} has {partitions} partitions, so there is no partition {partition}"
     )]
     NoPartition { topic: Arc<str>, partition: u32, partitions: u32 },
+    #[error(
+        "an output for topic {topic:?} has {bytes} bytes as a record batch, and the topic takes at \
+         most {limit} (max.message.bytes, or the producer's message.max.bytes)"
+    )]
+    TooLarge { topic: Arc<str>, bytes: usize, limit: usize },
 }
 
 /// The input partition that outputs come from.
@@ -215,6 +222,8 @@ pub(crate) struct Source {
     pub(crate) partition: u32,
     /// How many partitions its topic has.
     pub(crate) partitions: u32,
+    /// How long the shared part of the provenance header is, if outputs have one.
+    pub(crate) mark: Option<usize>,
 }
 
 /// The output topics with their partitions.
@@ -228,35 +237,41 @@ struct Target {
     name: Arc<str>,
     partitions: u32,
     turn: AtomicU32,
+    limit: Limit,
 }
 
 impl Topics {
-    pub(crate) fn new(topics: &[Topic]) -> Self {
+    pub(crate) fn new(topics: &[Topic], limit: impl Fn(&str) -> Limit) -> Self {
         let target = |topic: &Topic| {
             let name = Arc::clone(&topic.name);
             let target = Target {
                 name: Arc::clone(&name),
                 partitions: topic.partitions,
                 turn: AtomicU32::new(0),
+                limit: limit(&name),
             };
             (name, target)
         };
         Self { topics: topics.iter().map(target).collect() }
     }
 
-    /// Addresses the outputs of a message and appends them to `sink`; all of them, or none.
+    /// Addresses and measures the outputs of the message at `offset` and appends them to `sink`;
+    /// all of them, or none.
     pub(crate) fn address(
         &self,
         outputs: Outputs,
         source: Source,
+        offset: u64,
         sink: &mut Vec<Output>,
     ) -> Result<(), OutputError> {
-        let before = sink.len();
+        let (before, of) = (sink.len(), outputs.len());
+        let mark = |n| source.mark.map(|shared| shared + Mark::own_bytes(offset, n, of));
         let addressed = match outputs.0 {
             Few::None => Ok(()),
-            Few::One(record) => self.output(record, source, sink),
+            Few::One(record) => self.output(record, source, mark(1), sink),
             Few::Many(records) => {
-                records.into_iter().try_for_each(|record| self.output(record, source, sink))
+                let mut records = (1..).zip(records);
+                records.try_for_each(|(n, record)| self.output(record, source, mark(n), sink))
             }
         };
         if addressed.is_err() {
@@ -265,10 +280,12 @@ impl Topics {
         addressed
     }
 
+    /// Adds an output to `sink`, also one that is too large.
     fn output(
         &self,
         record: To,
         source: Source,
+        mark: Option<usize>,
         sink: &mut Vec<Output>,
     ) -> Result<(), OutputError> {
         let Some(target) = self.topics.get(&record.topic) else {
@@ -298,6 +315,12 @@ impl Topics {
             headers: record.headers.map_or_else(Vec::new, |headers| headers.0),
             timestamp: record.timestamp,
         });
+        let bytes = sink.last().map_or(0, |output| batch_bytes(output, mark));
+        let limit = target.limit.bytes();
+        if bytes > limit {
+            let topic = Arc::clone(&target.name);
+            return Err(OutputError::TooLarge { topic, bytes, limit });
+        }
         Ok(())
     }
 }
@@ -305,11 +328,13 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::librdkafka::ClusterConfig;
+    use crate::limits::Limits;
 
     fn partition(record: To, source: Source) -> Result<u32, OutputError> {
         let topic = Topic { name: "out".into(), id: [1; 16], partitions: 4 };
         let mut sink = Vec::new();
-        Topics::new(&[topic]).address(record.into(), source, &mut sink)?;
+        Topics::new(&[topic], |_| Limit::default()).address(record.into(), source, 0, &mut sink)?;
         Ok(sink[0].partition)
     }
 
@@ -317,15 +342,43 @@ mod tests {
     fn an_output_keeps_the_inputs_partition_only_where_there_are_as_many() {
         let record = To::topic("out").key("k").partitioning(Partitioning::AsInput);
         let of_key = partition_of_key(b"k", 4);
-        let as_many = Source { partition: (of_key + 1) % 4, partitions: 4 };
+        let as_many = Source { partition: (of_key + 1) % 4, partitions: 4, mark: None };
         assert_eq!(partition(record.clone(), as_many), Ok(as_many.partition));
-        let fewer = Source { partition: (of_key + 1) % 3, partitions: 3 };
+        let fewer = Source { partition: (of_key + 1) % 3, partitions: 3, mark: None };
         assert_eq!(partition(record, fewer), Ok(of_key));
+    }
+
+    /// One that is as large as the topic takes, with its header, and one that is a byte larger:
+    /// then neither it nor what precedes it is sent.
+    #[test]
+    fn an_output_may_be_as_large_as_its_topic_takes() {
+        let topic = Topic { name: "out".into(), id: [1; 16], partitions: 4 };
+        let cluster = ClusterConfig::new("", "", ["in"]);
+        let limits = Limits::new(["out".into()], &cluster);
+        let topics = Topics::new(&[topic], |topic| limits.of(topic));
+        let source = Source { partition: 0, partitions: 4, mark: Some(40) };
+        let outputs = |len: usize| -> Outputs {
+            [1, len]
+                .map(|len| To::topic("out").partition(0).value(vec![b'x'; len]))
+                .into_iter()
+                .collect()
+        };
+        let mut sink = Vec::new();
+        topics.address(outputs(5_000), source, 7, &mut sink).expect("there is no limit yet");
+        let mark = 40 + Mark::own_bytes(7, 2, 2);
+        let bytes = batch_bytes(&sink[1], Some(mark));
+        sink.clear();
+        limits.set(&[("out".into(), u32::try_from(bytes).ok())]);
+        assert_eq!(topics.address(outputs(5_000), source, 7, &mut sink), Ok(()));
+        let refused = topics.address(outputs(5_001), source, 7, &mut sink);
+        let (topic, limit) = ("out".into(), bytes);
+        assert_eq!(refused, Err(OutputError::TooLarge { topic, bytes: bytes + 1, limit }));
+        assert_eq!(sink.len(), 2, "all of them, or none");
     }
 
     #[test]
     fn outputs_that_cannot_be_addressed_are_refused_by_name() {
-        let source = Source { partition: 0, partitions: 4 };
+        let source = Source { partition: 0, partitions: 4, mark: None };
         let topic: Arc<str> = "out".into();
         let error = OutputError::NoPartition { topic, partition: 4, partitions: 4 };
         assert_eq!(partition(To::topic("out").partition(4), source), Err(error));

@@ -10,9 +10,11 @@
 mod batch;
 mod error;
 pub mod librdkafka;
+mod size;
 
 pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
+pub use size::{DEFAULT_BATCH_BYTES, Sizes, batch_bytes};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -64,11 +66,12 @@ pub trait Kafka: Send + Sync + 'static {
     /// Settings that librdkafka refuses.
     fn consumer(&self, worker: u32) -> Result<Self::Consumer, KafkaError>;
 
-    /// Creates a producer with this transactional id; [`Producer::init`] must follow.
+    /// Creates a producer with this transactional id, whose batches are not larger than `sizes`;
+    /// [`Producer::init`] must follow.
     ///
     /// # Errors
     /// Settings that librdkafka refuses.
-    fn producer(&self, transactional_id: &str) -> Result<Self::Producer, KafkaError>;
+    fn producer(&self, transactional_id: &str, sizes: Sizes) -> Result<Self::Producer, KafkaError>;
 
     /// Creates a client for questions about the group and the topics.
     ///
@@ -330,6 +333,17 @@ pub trait Admin: Send + 'static {
         names: &[Arc<str>],
         timeout: Duration,
     ) -> impl Future<Output = Result<Vec<Topic>, KafkaError>> + Send;
+
+    /// The largest record batch that each topic takes (`max.message.bytes`), in the order asked;
+    /// `None` where we may not know.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopic`] if one does not exist.
+    fn max_message_bytes(
+        &mut self,
+        names: &[Arc<str>],
+        timeout: Duration,
+    ) -> impl Future<Output = Result<Vec<Option<u32>>, KafkaError>> + Send;
 
     /// The group's committed offsets, in the order asked; waits for pending ones to be decided
     /// (KIP-447, `require_stable`).

@@ -3,7 +3,8 @@
 //! - [`transition`] says what may happen to a message; [`Runs`] keeps it for a whole partition.
 //! - [`CommitMetadata`] is what moves with a partition to its next owner.
 //! - [`worker::Worker`] joins them: the partitions of one group member and its transactions.
-//! - [`Backoff`] says how long to wait, and [`Breaker`] when to stop trying.
+//! - [`Backoff`] says how long to wait, [`Retries`] how often and how long to try, and [`Breaker`]
+//!   when to stop trying.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ mod breaker;
 mod disposition;
 mod entry;
 mod metadata;
+mod retry;
 mod runs;
 mod settings;
 mod span;
@@ -24,6 +26,7 @@ pub use breaker::{Breaker, BreakerAction, BreakerSettings, Leave, Switch};
 pub use disposition::Disposition;
 pub use entry::{End, Entry, Moved, Note, Part, PartitionId, TransactionRecord};
 pub use metadata::{ATTEMPT_MAX, Author, CommitMetadata, MetadataError, NAME_BYTES_MAX, Trial};
+pub use retry::{Retries, RetryPolicy};
 pub use runs::{ApplyError, Change, Run, Runs};
 pub use settings::{Expired, GiveUp, Order, Settings, StartAt};
 pub use span::Span;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::breaker::BreakerSettings;
+use crate::retry::Retries;
 
 /// The worker's settings, checked by the shell.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,10 +40,8 @@ pub struct Settings {
     pub start: StartAt,
     /// What happens when the commits of a known group are gone.
     pub expired: Expired,
-    /// How failed messages are tried again.
-    pub retry: Backoff,
-    /// How often a message may fail; `None`: without limit.
-    pub attempts: Option<u32>,
+    /// How failed messages are tried again, by the class of their error.
+    pub retry: Retries,
     /// What happens to a message that failed for good.
     pub give_up: GiveUp,
     /// When handling is cut down to single messages; `None`: never.
@@ -85,8 +84,7 @@ impl Settings {
             lazy_write: Duration::from_millis(50),
             start: StartAt::Earliest,
             expired: Expired::Fail,
-            retry: Backoff::default(),
-            attempts: None,
+            retry: Retries::default(),
             give_up: GiveUp::Stop,
             breaker: None,
             abort_backoff: Backoff { max: Duration::from_secs(5), ..Backoff::default() },

@@ -84,6 +84,18 @@ impl Reason {
     pub const ALL: [Self; 6] =
         [Self::Error, Self::Panic, Self::Deadline, Self::Aborted, Self::Crashed, Self::Revoked];
 
+    /// The reason's name as users see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Deadline => "deadline",
+            Self::Aborted => "aborted",
+            Self::Crashed => "crashed",
+            Self::Revoked => "revoked",
+        }
+    }
+
     /// Whether the message itself caused it; only then it counts as an attempt.
     pub const fn is_own(self) -> bool {
         match self {
@@ -159,13 +171,6 @@ impl fmt::Display for Outcome {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Panic => "panic",
-            Self::Deadline => "deadline",
-            Self::Aborted => "aborted",
-            Self::Crashed => "crashed",
-            Self::Revoked => "revoked",
-        })
+        f.write_str(self.name())
     }
 }

@@ -7,11 +7,11 @@ mod story;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Input, Label, Refusal, SlotEvent, StopReason,
+    Call, Commit, Effect, Failure, FailureKind, Input, Label, Refusal, SlotEvent, StopReason,
 };
 use countersign_statemachine::{
     Backoff, Breaker, BreakerAction, BreakerSettings, CommitMetadata, Disposition, GiveUp, Leave,
-    Reason, Settings,
+    Reason, RetryPolicy, Settings,
 };
 use story::{P, Story, settings, span};
 
@@ -38,11 +38,13 @@ fn handling(n: u64, settings: Settings) -> Story {
 }
 
 fn letters() -> Settings {
-    Settings { attempts: Some(2), give_up: GiveUp::DeadLetter, ..settings(1) }
+    let mut settings = Settings { give_up: GiveUp::DeadLetter, ..settings(1) };
+    settings.retry.default.attempts = Some(2);
+    settings
 }
 
-fn fails(story: &mut Story, offset: u64, class: FailureClass) -> Vec<String> {
-    let failure = Failure { reason: Reason::Error, class, message: "no".to_owned() };
+fn fails(story: &mut Story, offset: u64, kind: FailureKind) -> Vec<String> {
+    let failure = Failure::new(Reason::Error, kind, "no");
     story.tell(Input::Failed { partition: P, epoch: 1, lane: 0, offset, failure })
 }
 
@@ -50,7 +52,7 @@ fn fails(story: &mut Story, offset: u64, class: FailureClass) -> Vec<String> {
 fn a_permanent_failure_becomes_a_dead_letter_and_its_neighbours_go_on() {
     let mut story = handling(3, letters());
     story.finished(0, 1);
-    let effects = fails(&mut story, 1, FailureClass::Permanent);
+    let effects = fails(&mut story, 1, FailureKind::Permanent);
     let letter = effects.iter().position(|it| it == "dead letter 1 attempts 1 Rejected");
     let sent = effects.iter().position(|it| it.starts_with("send"));
     assert!(letter.unwrap() < sent.unwrap_or(usize::MAX), "{effects:?}");
@@ -65,19 +67,98 @@ fn a_permanent_failure_becomes_a_dead_letter_and_its_neighbours_go_on() {
 #[test]
 fn attempts_are_used_up_before_a_retryable_failure_becomes_a_dead_letter() {
     let mut story = handling(1, letters());
-    let effects = fails(&mut story, 0, FailureClass::Retryable);
+    let effects = fails(&mut story, 0, FailureKind::Retryable);
     assert!(!effects.iter().any(|it| it.starts_with("dead letter")), "{effects:?}");
     story.after(1_000, Input::Tick);
     let handle = story.tell(Input::Stored { write: 2 });
     assert_eq!(handle.last().unwrap(), &format!("handle {} attempt 1", span(0, 1)));
-    let effects = fails(&mut story, 0, FailureClass::Retryable);
+    let effects = fails(&mut story, 0, FailureKind::Retryable);
     assert!(effects.contains(&"dead letter 0 attempts 2 AttemptsUsedUp".to_owned()), "{effects:?}");
+}
+
+fn fails_as(story: &mut Story, offset: u64, class: &str) -> Vec<String> {
+    let error = Failure::new(Reason::Error, FailureKind::Retryable, "no");
+    let failure = Failure { class: Some(class.into()), ..error };
+    story.tell(Input::Failed { partition: P, epoch: 1, lane: 0, offset, failure })
+}
+
+/// Tried after a wait of 10 ms, 20 ms, ...; a message of the class twice as often.
+fn classed(budget: Option<Duration>) -> Settings {
+    let mut settings = letters();
+    let own = RetryPolicy { attempts: Some(4), budget, ..settings.retry.default };
+    settings.retry.classes.insert("http-503".to_owned(), own);
+    settings
+}
+
+#[test]
+fn a_class_has_attempts_of_its_own() {
+    let mut story = handling(1, classed(None));
+    for write in 2..5 {
+        let effects = fails_as(&mut story, 0, "http-503");
+        assert!(!effects.iter().any(|it| it.starts_with("dead letter")), "{effects:?}");
+        story.after(1_000, Input::Tick);
+        story.tell(Input::Stored { write });
+    }
+    let effects = fails_as(&mut story, 0, "http-503");
+    assert!(effects.contains(&"dead letter 0 attempts 4 AttemptsUsedUp".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn the_last_failure_says_which_policy_holds() {
+    let mut story = handling(1, classed(None));
+    for write in 2..4 {
+        fails_as(&mut story, 0, "http-503");
+        story.after(1_000, Input::Tick);
+        story.tell(Input::Stored { write });
+    }
+    let effects = fails_as(&mut story, 0, "http-500");
+    assert!(effects.contains(&"dead letter 0 attempts 3 AttemptsUsedUp".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn a_message_whose_budget_is_used_up_is_tried_once_more_and_given_up() {
+    let mut story = handling(1, classed(Some(Duration::from_millis(15))));
+    fails_as(&mut story, 0, "http-503");
+    story.after(10, Input::Tick);
+    story.tell(Input::Stored { write: 2 });
+    let effects = fails_as(&mut story, 0, "http-503");
+    assert!(!effects.iter().any(|it| it.starts_with("dead letter")), "5 ms left: {effects:?}");
+    story.after(5, Input::Tick);
+    let handle = story.tell(Input::Stored { write: 3 });
+    assert_eq!(handle.last().unwrap(), &format!("handle {} attempt 2", span(0, 1)));
+    let effects = fails_as(&mut story, 0, "http-503");
+    assert!(effects.contains(&"dead letter 0 attempts 3 BudgetUsedUp".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn panics_and_missed_deadlines_are_classes() {
+    for (reason, class) in [(Reason::Panic, "panic"), (Reason::Deadline, "deadline")] {
+        let mut settings = letters();
+        let own = RetryPolicy { attempts: Some(1), ..settings.retry.default };
+        settings.retry.classes.insert(class.to_owned(), own);
+        let mut story = handling(1, settings);
+        let failure = Failure::new(reason, FailureKind::Retryable, "no");
+        let failed = Input::Failed { partition: P, epoch: 1, lane: 0, offset: 0, failure };
+        let effects = story.tell(failed);
+        let letter = "dead letter 0 attempts 1 AttemptsUsedUp".to_owned();
+        assert!(effects.contains(&letter), "{class}: {effects:?}");
+    }
+}
+
+/// Nothing may pass its message, and nothing of it was sent.
+#[test]
+fn a_dead_letter_that_is_too_large_stops_the_worker() {
+    let mut story = handling(2, letters());
+    fails(&mut story, 1, FailureKind::Permanent);
+    let message = "too large".to_owned();
+    let input = Input::LetterTooLarge { partition: P, epoch: 1, offset: 1, message };
+    assert_eq!(story.tell(input).last().unwrap(), "stop ok=false");
 }
 
 #[test]
 fn the_store_is_told_that_it_was_dead_lettered() {
     let mut story = handling(2, letters());
-    fails(&mut story, 0, FailureClass::Permanent);
+    fails(&mut story, 0, FailureKind::Permanent);
     story.tell(Input::Finished { partition: P, epoch: 1, lane: 0, spans: vec![span(1, 2)] });
     story.after(200, Input::Tick);
     story.flushed(0);
@@ -100,7 +181,7 @@ fn the_store_is_told_that_it_was_dead_lettered() {
 #[test]
 fn a_dead_letter_that_is_refused_stops_the_worker() {
     let mut story = handling(1, letters());
-    fails(&mut story, 0, FailureClass::Permanent);
+    fails(&mut story, 0, FailureKind::Permanent);
     story.after(200, Input::Tick);
     let (call, disposition) = (Call::Flush, Disposition::Abortable);
     let (refusal, message) = (Some(Refusal::Of(P, 0)), "too large".to_owned());
@@ -128,7 +209,7 @@ fn a_dead_letter_that_is_refused_stops_the_worker() {
 #[test]
 fn a_fatal_failure_stops_whatever_the_policy() {
     let mut story = handling(1, letters());
-    assert_eq!(fails(&mut story, 0, FailureClass::Fatal).last().unwrap(), "stop ok=false");
+    assert_eq!(fails(&mut story, 0, FailureKind::Fatal).last().unwrap(), "stop ok=false");
 }
 
 #[test]
@@ -136,9 +217,9 @@ fn an_open_breaker_tries_one_message_at_a_time_and_uses_no_attempts_up() {
     let breaker = Some(breaker(BreakerAction::Probe));
     let mut story = handling(4, Settings { breaker, ..letters() });
     // Two permanent failures and one that may be tried again.
-    fails(&mut story, 0, FailureClass::Permanent);
-    fails(&mut story, 1, FailureClass::Permanent);
-    let effects = fails(&mut story, 2, FailureClass::Retryable);
+    fails(&mut story, 0, FailureKind::Permanent);
+    fails(&mut story, 1, FailureKind::Permanent);
+    let effects = fails(&mut story, 2, FailureKind::Retryable);
     assert!(!effects.iter().any(|it| it.starts_with("handle")), "it is open: {effects:?}");
     story.after(900, Input::Tick);
     let effects = story.tell(Input::Stored { write: 2 });
@@ -147,7 +228,7 @@ fn an_open_breaker_tries_one_message_at_a_time_and_uses_no_attempts_up() {
     effects.extend(story.tell(Input::Stored { write: 3 }));
     let probe = format!("handle {} attempt 1", span(2, 3));
     assert!(effects.contains(&probe), "one message: {effects:?}");
-    let effects = fails(&mut story, 2, FailureClass::Retryable);
+    let effects = fails(&mut story, 2, FailureKind::Retryable);
     assert!(!effects.iter().any(|it| it.starts_with("dead letter")), "not its fault: {effects:?}");
 }
 
@@ -156,7 +237,7 @@ fn a_success_closes_the_breaker() {
     let breaker = Some(breaker(BreakerAction::Probe));
     let mut story = handling(6, Settings { breaker, ..letters() });
     for offset in 0..3 {
-        fails(&mut story, offset, FailureClass::Permanent);
+        fails(&mut story, offset, FailureKind::Permanent);
     }
     let effects = story.after(1_100, Input::Tick);
     assert!(effects.contains(&format!("handle {} attempt 0", span(3, 4))), "{effects:?}");
@@ -168,9 +249,9 @@ fn a_success_closes_the_breaker() {
 fn the_breaker_can_stop_the_worker_instead() {
     let breaker = Some(breaker(BreakerAction::Stop));
     let mut story = handling(6, Settings { breaker, ..letters() });
-    fails(&mut story, 0, FailureClass::Permanent);
-    fails(&mut story, 1, FailureClass::Permanent);
-    assert_eq!(fails(&mut story, 2, FailureClass::Permanent).last().unwrap(), "stop ok=false");
+    fails(&mut story, 0, FailureKind::Permanent);
+    fails(&mut story, 1, FailureKind::Permanent);
+    assert_eq!(fails(&mut story, 2, FailureKind::Permanent).last().unwrap(), "stop ok=false");
 }
 
 /// Messages that never succeed, and nothing else at first: the breaker must find what is behind
@@ -187,7 +268,7 @@ fn an_open_breaker_gets_past_messages_that_never_succeed() {
         let mut effects = if let Some(&offset) = running.first() {
             running.clear();
             if offset < hopeless {
-                fails(&mut story, offset, FailureClass::Retryable)
+                fails(&mut story, offset, FailureKind::Retryable)
             } else {
                 healthy = true;
                 story.finished(offset, offset + 1)

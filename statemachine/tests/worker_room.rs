@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Commit, Effect, Failure, FailureClass, Found, Input, Label, Position, SlotEvent, Worker,
+    Commit, Effect, Failure, FailureKind, Found, Input, Label, Position, SlotEvent, Worker,
 };
 use countersign_statemachine::{
     Backoff, CommitMetadata, Order, PartitionId, Reason, Settings, Span,
@@ -34,7 +34,7 @@ fn settings(order: Order, metadata_bytes: usize) -> Settings {
         metadata_bytes,
         leave_budget: Duration::from_secs(1),
         lazy_write: Duration::from_millis(10),
-        retry: quick,
+        retry: quick.into(),
         abort_backoff: quick,
         seed: 0,
         ..Settings::new("w0", 1)
@@ -193,8 +193,7 @@ impl Rig {
         }
         if fails {
             *self.failures.entry(at).or_default() += 1;
-            let (reason, class) = (Reason::Error, FailureClass::Retryable);
-            let failure = Failure { reason, class, message: "no".to_owned() };
+            let failure = Failure::new(Reason::Error, FailureKind::Retryable, "no");
             self.tell(Input::Failed { partition: P, epoch: 1, lane, offset: at, failure });
         } else {
             let spans = vec![Span::one(at)];

@@ -227,6 +227,28 @@ fn a_suspicious_producer_is_opened_anew_before_the_other_commits() {
     assert_eq!(story.slot(0, SlotEvent::Opened), ["commit 1 #2 0@4"]);
 }
 
+/// One that has a transaction is replaced when that has ended, others at once.
+#[test]
+fn outdated_producers_are_opened_anew_once_they_have_no_transaction() {
+    let mut story = Story::handling(2, 4);
+    story.finished(0, 2);
+    assert_eq!(story.tell(Input::Outdated), ["open 1 Outdated"]);
+    story.slot(1, SlotEvent::Opened);
+    story.flushed(0);
+    assert_eq!(story.committed(0)[..1], ["open 0 Outdated"]);
+    assert_eq!(story.slot(0, SlotEvent::Opened), [""; 0]);
+    assert_eq!(story.worker.counts().renewed, 2);
+}
+
+/// Its settings were read before they changed.
+#[test]
+fn a_producer_that_becomes_outdated_while_it_is_opened_is_opened_once_more() {
+    let mut story = Story::new(settings(1));
+    assert_eq!(story.tell(Input::Outdated), [""; 0]);
+    assert_eq!(story.slot(0, SlotEvent::Opened), ["open 0 Outdated"]);
+    assert_eq!(story.slot(0, SlotEvent::Opened), [""; 0]);
+}
+
 /// Two owners of an id fence each other at every transaction.
 #[test]
 fn young_transactions_that_are_fenced_again_and_again_stop_the_worker() {

@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Found, Input, Label, Refusal, SlotEvent,
+    Call, Commit, Effect, Failure, FailureKind, Found, Input, Label, Refusal, SlotEvent,
 };
 use countersign_statemachine::{
     Author, Backoff, CommitMetadata, Disposition, GiveUp, Order, Reason, Settings, Span,
@@ -49,7 +49,8 @@ fn commits_have_room_for_what_a_former_owner_completed_far_ahead() {
     let hour = Duration::from_secs(3_600);
     let retry = Backoff { base: hour, max: hour, ..Backoff::default() };
     let order = Order::None;
-    let settings = Settings { order, handle_records: 1, concurrency: 128, retry, ..settings(1) };
+    let settings =
+        Settings { order, handle_records: 1, concurrency: 128, retry: retry.into(), ..settings(1) };
     let most = settings.metadata_bytes;
     let completed = (0..890).map(|n| Span::one(1_000 + n * 130)).collect();
     let mut story = taking_over(settings, completed);
@@ -59,8 +60,7 @@ fn commits_have_room_for_what_a_former_owner_completed_far_ahead() {
         let mut next = Vec::new();
         for offset in effects.iter().filter_map(|effect| handled(effect)) {
             failed += 1;
-            let (reason, class) = (Reason::Error, FailureClass::Retryable);
-            let failure = Failure { reason, class, message: "no".to_owned() };
+            let failure = Failure::new(Reason::Error, FailureKind::Retryable, "no");
             let lane = offset;
             next.extend(story.tell(Input::Failed {
                 partition: P,
@@ -109,7 +109,8 @@ fn what_a_former_owner_completed_is_released_as_it_is_read() {
 #[test]
 fn a_lane_whose_handler_is_busy_is_not_begun_again() {
     let give_up = GiveUp::DeadLetter;
-    let settings = Settings { attempts: Some(2), give_up, transaction_records: 2, ..settings(1) };
+    let mut settings = Settings { give_up, transaction_records: 2, ..settings(1) };
+    settings.retry.default.attempts = Some(2);
     let mut story = Story::owning_with(settings);
     story.received(0, 3);
     story.tell(Input::Stored { write: 1 });

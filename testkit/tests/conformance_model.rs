@@ -29,6 +29,10 @@ impl Cluster for Model {
         }
     }
 
+    async fn set_max_message_bytes(&self, topic: &str, bytes: usize) {
+        self.0.set_max_message_bytes(topic, bytes);
+    }
+
     async fn produce(&self, topic: &str, partition: u32, values: &[&str]) {
         for value in values {
             self.0.append(topic, partition, None, value.as_bytes());

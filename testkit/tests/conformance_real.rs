@@ -50,6 +50,10 @@ impl Cluster for Real {
         self.0.create_topic_with(name, partitions, &configs).unwrap();
     }
 
+    async fn set_max_message_bytes(&self, topic: &str, bytes: usize) {
+        self.0.alter_topic(topic, &[("max.message.bytes", &bytes.to_string())]).unwrap();
+    }
+
     async fn produce(&self, topic: &str, partition: u32, values: &[&str]) {
         let record = |index| LoadRecord {
             partition: Some(partition),

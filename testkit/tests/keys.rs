@@ -86,7 +86,7 @@ fn start(
     config.outputs = vec!["out".to_owned()];
     config.order = Order::Key;
     config.concurrency = 16;
-    config.retry = Backoff {
+    config.retry.default.backoff = Backoff {
         base: Duration::from_millis(50),
         max: Duration::from_millis(500),
         ..Backoff::default()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::kafka::{
-    Admin, CommitOffset, Committed, Consumer, ErrorKind, Group, Kafka, Output, Producer,
+    Admin, CommitOffset, Committed, Consumer, ErrorKind, Group, Kafka, Output, Producer, Sizes,
     TopicPartition,
 };
 use countersign_statemachine::Disposition;
@@ -32,7 +32,7 @@ fn process(kafka: &ModelKafka) -> ModelProcess {
 }
 
 async fn ready(process: &ModelProcess, id: &str) -> ModelProducer {
-    let mut producer = process.producer(id).expect("the process runs");
+    let mut producer = process.producer(id, Sizes::default()).expect("the process runs");
     producer.init(TIMEOUT).await.expect("the coordinator answers");
     producer
 }
@@ -446,7 +446,7 @@ async fn faulty_run(seed: u64) -> (Vec<String>, Duration, usize) {
     kafka.set_faults(Faults::seeded(StdRng::seed_from_u64(seed), rate));
     let mut failed = 0;
     for n in 0..20 {
-        let mut producer = process.producer("id").expect("the process runs");
+        let mut producer = process.producer("id", Sizes::default()).expect("the process runs");
         while producer.init(TIMEOUT).await.is_err() {}
         producer.begin().expect("ready");
         producer.send(&output(n % 2, &n.to_string()), None).expect("accepted");

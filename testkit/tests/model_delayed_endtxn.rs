@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use countersign::kafka::{
     CommitOffset, Consumer, ErrorKind, Kafka, KafkaError, Output, PollLimit, Polled, Producer,
-    TopicPartition,
+    Sizes, TopicPartition,
 };
 use countersign_statemachine::Disposition;
 use countersign_testkit::model::{
@@ -79,7 +79,7 @@ impl Row {
         let Some(Polled::Assign(partitions)) = polled.pop() else { panic!("{polled:?}") };
         let starts: Vec<_> = partitions.into_iter().map(|partition| (partition, 0)).collect();
         consumer.assign(&starts).expect("as offered");
-        let mut producer = process.producer("id").expect("valid settings");
+        let mut producer = process.producer("id", Sizes::default()).expect("valid settings");
         producer.init(TIMEOUT).await.expect("the coordinator answers");
         Self { kafka, process, producer, consumer, errors: Vec::new() }
     }
@@ -146,7 +146,7 @@ impl Row {
     }
 
     async fn renew(&mut self) {
-        self.producer = self.process.producer("id").expect("valid settings");
+        self.producer = self.process.producer("id", Sizes::default()).expect("valid settings");
         self.producer.init(TIMEOUT).await.expect("the coordinator answers");
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use countersign::kafka::librdkafka::ClusterConfig;
+use countersign::kafka::librdkafka::{ClusterConfig, Compression};
 use countersign::{
     Config, Handle, Outputs, Partitioning, Processor, RunError, Status, To, handler,
 };
@@ -45,6 +45,17 @@ pub fn proxy() -> &'static KafkaProxy {
     &shared().1
 }
 
+/// Bytes that cannot be compressed: those of a linear congruential generator (Knuth, MMIX).
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    (0..len).map(|_| next()).collect()
+}
+
 /// An input topic with one partition, its output topic, and a group that copies.
 pub struct Copying {
     name: &'static str,
@@ -80,6 +91,8 @@ impl Copying {
         "i".clone_into(&mut config.instance);
         config.outputs = vec![format!("{}-out", self.name)];
         config.pipelined = false;
+        // Only the broker knows how large an output is once it is compressed.
+        config.cluster.compression = Compression::Lz4;
         (self.change)(&mut config);
         config
     }
@@ -94,7 +107,7 @@ impl Copying {
                 .value_opt(record.value_bytes())
                 .partitioning(Partitioning::AsInput);
             if too_large.swap(false, Ordering::Relaxed) {
-                copy = copy.value(vec![b'x'; 100_000]);
+                copy = copy.value(noise(100_000));
             }
             std::future::ready(Ok(Outputs::one(copy)))
         });

@@ -69,6 +69,10 @@ struct List {
     /// Only those that are here for this reason, such as `CLIENT_REJECTED`
     #[arg(long, value_name = "WORD")]
     disposition: Option<LetterDisposition>,
+    /// Only those whose last error is of this class: the handler's name for it, or error, panic or
+    /// deadline
+    #[arg(long, value_name = "NAME")]
+    class: Option<String>,
     /// Only those whose error has these words
     #[arg(long, value_name = "TEXT")]
     error: Option<String>,
@@ -134,6 +138,7 @@ impl List {
             from: from.transpose()?,
             group: self.group.clone(),
             disposition: self.disposition,
+            class: self.class.clone(),
             error: self.error.clone(),
             key: self.key.clone(),
             since: self.since.map(|since| since.0),

@@ -87,7 +87,7 @@ impl Exec {
         let Ok(answer) = timeout(self.deadline, ask(&mut seat, &line, id)).await else {
             let deadline = self.deadline;
             let why = format!("the handler missed its deadline of {deadline:?}");
-            return Err(HandlerError::retryable(why));
+            return Err(HandlerError::deadline(why));
         };
         let answer = answer?;
         seat.keep();
@@ -122,7 +122,7 @@ mod tests {
     use std::path::Path;
     use std::time::Instant;
 
-    use countersign::statemachine::worker::FailureClass;
+    use countersign::statemachine::worker::FailureKind;
     use tokio::task::JoinSet;
 
     use super::*;
@@ -186,8 +186,9 @@ mod tests {
         let exec = exec(&script, Duration::from_millis(50));
         let pid = pid_in(&file).await;
         let error = ask_once(&exec).await.expect_err("it sleeps");
-        assert_eq!(error.class(), FailureClass::Retryable);
-        assert_eq!(error.to_string(), "the handler missed its deadline of 50ms");
+        assert_eq!(error.kind(), FailureKind::Retryable);
+        let why = "the handler missed its deadline of 50ms";
+        assert_eq!(error, HandlerError::deadline(why));
         until("it is dead", || !is_running(&pid)).await;
     }
 
@@ -218,7 +219,7 @@ mod tests {
         let file = dir.path().join("asked");
         let exec = exec(&format!("read -r id; echo $id >>{}; exit 3", file.display()), PATIENCE);
         let error = ask_once(&exec).await.expect_err("there is no answer");
-        assert_eq!(error.class(), FailureClass::Retryable);
+        assert_eq!(error.kind(), FailureKind::Retryable);
         assert!(error.to_string().contains("exit status: 3"), "{error}");
         assert_eq!(fs::read_to_string(&file).expect("it was asked"), "1\n1\n", "by two children");
     }

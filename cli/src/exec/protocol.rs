@@ -114,18 +114,43 @@ struct OutputData {
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ErrorData {
-    #[serde(default)]
-    class: Class,
+    kind: Option<Kind>,
+    /// Any name. Without a kind, the name of one is that kind.
+    class: Option<String>,
     message: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Class {
+enum Kind {
     #[default]
     Retryable,
     Permanent,
     Fatal,
+}
+
+impl Kind {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            "retryable" => Some(Self::Retryable),
+            "permanent" => Some(Self::Permanent),
+            "fatal" => Some(Self::Fatal),
+            _ => None,
+        }
+    }
+}
+
+impl ErrorData {
+    fn error(self) -> HandlerError {
+        let named = self.class.as_deref().filter(|_| self.kind.is_none()).and_then(Kind::of);
+        let class = self.class.filter(|_| named.is_none());
+        let error = match self.kind.or(named).unwrap_or_default() {
+            Kind::Retryable => HandlerError::retryable(self.message),
+            Kind::Permanent => HandlerError::permanent(self.message),
+            Kind::Fatal => HandlerError::fatal(self.message),
+        };
+        error.class(class.unwrap_or_default())
+    }
 }
 
 impl Answer {
@@ -153,12 +178,8 @@ impl Answer {
     /// # Errors
     /// The child's error, or an output that cannot be made.
     pub(super) fn outputs(self, topic: &Arc<str>) -> Result<Outputs, HandlerError> {
-        if let Some(ErrorData { class, message }) = self.error {
-            return Err(match class {
-                Class::Retryable => HandlerError::retryable(message),
-                Class::Permanent => HandlerError::permanent(message),
-                Class::Fatal => HandlerError::fatal(message),
-            });
+        if let Some(error) = self.error {
+            return Err(error.error());
         }
         let outputs = self.outputs.unwrap_or_default().into_iter();
         let outputs: Result<_, String> = outputs.map(|output| output.to(topic)).collect();
@@ -189,7 +210,7 @@ impl OutputData {
 
 #[cfg(test)]
 mod tests {
-    use countersign::statemachine::worker::FailureClass;
+    use countersign::statemachine::worker::FailureKind;
 
     use super::*;
 
@@ -218,16 +239,33 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_a_class() {
-        let class = |line: &str| outputs(line).expect_err("an error").class();
+    fn errors_have_a_kind() {
+        let kind = |line: &str| outputs(line).expect_err("an error").kind();
         let table = [
-            (r#"{"id":7,"error":{"message":"m"}}"#, FailureClass::Retryable),
-            (r#"{"id":7,"error":{"class":"permanent","message":"m"}}"#, FailureClass::Permanent),
-            (r#"{"id":7,"error":{"class":"fatal","message":"m"}}"#, FailureClass::Fatal),
-            (r#"{"id":7,"outputs":[{"value":{"base64":"?"}}]}"#, FailureClass::Permanent),
+            (r#"{"id":7,"error":{"message":"m"}}"#, FailureKind::Retryable),
+            (r#"{"id":7,"error":{"kind":"retryable","message":"m"}}"#, FailureKind::Retryable),
+            (r#"{"id":7,"error":{"kind":"permanent","message":"m"}}"#, FailureKind::Permanent),
+            (r#"{"id":7,"error":{"kind":"fatal","message":"m"}}"#, FailureKind::Fatal),
+            (r#"{"id":7,"outputs":[{"value":{"base64":"?"}}]}"#, FailureKind::Permanent),
         ];
         for (line, expected) in table {
-            assert_eq!(class(line), expected, "{line}");
+            assert_eq!(kind(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn errors_may_have_a_class() {
+        let table = [
+            (r#""class":"http-503""#, FailureKind::Retryable, Some("http-503")),
+            (r#""kind":"fatal","class":"disk""#, FailureKind::Fatal, Some("disk")),
+            (r#""kind":"fatal","class":"permanent""#, FailureKind::Fatal, Some("permanent")),
+            (r#""class":"permanent""#, FailureKind::Permanent, None),
+            (r#""class":"""#, FailureKind::Retryable, None),
+        ];
+        for (told, kind, class) in table {
+            let line = format!(r#"{{"id":7,"error":{{{told},"message":"m"}}}}"#);
+            let error = outputs(&line).expect_err("an error");
+            assert_eq!((error.kind(), error.class_name()), (kind, class), "{line}");
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use countersign::dead_letter::{DeadLetter, LetterDisposition};
 use countersign::kafka::Record;
+use countersign::origin::Origin;
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -19,6 +20,8 @@ pub(crate) struct Letter {
     at: String,
     /// The message that could not be handled.
     message: String,
+    /// The message that it goes back to, with the id of its topic.
+    origin: Option<String>,
     #[serde(skip)]
     from: (String, u32),
     #[serde(skip)]
@@ -30,6 +33,8 @@ pub(crate) struct Letter {
     instance: String,
     attempts: u32,
     class: String,
+    /// How it failed: an error, a panic, a missed deadline.
+    reason: String,
     error: String,
     first_failed: String,
     last_failed: String,
@@ -48,8 +53,9 @@ impl Letter {
         let letter = DeadLetter::read(told)?;
         let own = headers
             .iter()
-            .filter(|header| !header.name.starts_with(countersign::dead_letter::PREFIX))
+            .filter(|header| !is_ours(&header.name))
             .map(|header| (header.name.to_string(), header.value.as_deref().map(shown)));
+        let class = letter.class().to_owned();
         Some(Self {
             at: format!("{}@{}", record.partition(), record.offset()),
             message: format!("{}@{}", letter.partition, letter.offset),
@@ -60,7 +66,9 @@ impl Letter {
             group: letter.group,
             instance: letter.instance,
             attempts: letter.attempts,
-            class: letter.reason.to_string(),
+            class,
+            reason: letter.reason.to_string(),
+            origin: letter.origin.as_ref().map(told_origin),
             error: letter.error,
             first_failed: time(letter.first_failed),
             last_failed: time(letter.last_failed),
@@ -70,6 +78,15 @@ impl Letter {
             headers: own.collect(),
         })
     }
+}
+
+fn is_ours(header: &str) -> bool {
+    header.starts_with(countersign::dead_letter::PREFIX) || header == countersign::origin::HEADER
+}
+
+fn told_origin(origin: &Origin) -> String {
+    let Origin { partition, offset, .. } = origin;
+    format!("{partition}@{offset} (topic id {})", origin.topic_id_text())
 }
 
 /// Text as it is, other bytes as base64.
@@ -89,6 +106,7 @@ pub(crate) struct Filter {
     pub(crate) from: Option<(String, Option<u32>)>,
     pub(crate) group: Option<String>,
     pub(crate) disposition: Option<LetterDisposition>,
+    pub(crate) class: Option<String>,
     pub(crate) error: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) since: Option<Duration>,
@@ -96,13 +114,14 @@ pub(crate) struct Filter {
 
 impl Filter {
     pub(crate) fn takes(&self, letter: &Letter) -> bool {
-        let Self { from, group, disposition, error, key, since } = self;
+        let Self { from, group, disposition, class, error, key, since } = self;
         let (topic, partition) = &letter.from;
         let since = since.and_then(|since| Timestamp::now().checked_sub(since).ok());
         from.as_ref().is_none_or(|(of, number)| {
             of == topic && number.is_none_or(|number| number == *partition)
         }) && group.as_ref().is_none_or(|group| *group == letter.group)
             && disposition.is_none_or(|disposition| disposition == letter.disposition_of)
+            && class.as_ref().is_none_or(|class| *class == letter.class)
             && error.as_ref().is_none_or(|words| letter.error.contains(words))
             && key.as_ref().is_none_or(|key| letter.key.as_ref() == Some(key))
             && since.is_none_or(|since| letter.last_failed_ms >= since.as_millisecond())
@@ -127,7 +146,9 @@ mod tests {
             first_failed: 0,
             last_failed: Timestamp::now().as_millisecond() - 60_000,
             reason: countersign::statemachine::Reason::Error,
+            class: Some("http-404".to_owned()),
             error: "no such customer".to_owned(),
+            origin: None,
         };
         let mut builder = BatchBuilder::new(TopicPartition::new("dead", 0));
         let headers = letter.headers();
@@ -158,6 +179,8 @@ mod tests {
             (Filter { group: text("other"), ..none() }, false),
             (Filter { disposition: Some(LetterDisposition::ClientRejected), ..none() }, true),
             (Filter { disposition: Some(LetterDisposition::PoisonPill), ..none() }, false),
+            (Filter { class: text("http-404"), ..none() }, true),
+            (Filter { class: text("error"), ..none() }, false),
             (Filter { error: text("customer"), ..none() }, true),
             (Filter { error: text("order"), ..none() }, false),
             (Filter { key: text("k"), ..none() }, true),

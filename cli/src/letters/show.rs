@@ -42,8 +42,12 @@ pub(crate) fn text(letter: &Letter) -> String {
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<14}{value}");
     };
+    if let Some(origin) = &letter.origin {
+        line("origin", origin);
+    }
     line("disposition", disposition);
     line("class", class);
+    line("reason", &letter.reason);
     line("error", error);
     line("attempts", &attempts.to_string());
     line("first failed", &letter.first_failed);

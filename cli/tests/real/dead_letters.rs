@@ -19,7 +19,7 @@ while read -r line; do
     id=${line#'{"id":'}; id=${id%%,*}
     value=${line#*'"value":"'}; value=${value%%'"'*}
     case $value in
-    *07) answer='"error":{"class":"permanent","message":"not a real order"}' ;;
+    *07) answer='"error":{"kind":"permanent","class":"unreal","message":"not a real order"}' ;;
     *13) answer='"error":{"message":"never works"}' ;;
     *21) exit 9 ;;
     *) answer="\"outputs\":[{\"value\":\"$value\"}]" ;;
@@ -105,6 +105,8 @@ fn assert_letters(copying: &Copying, dead: &[OwnedRecord]) {
         assert_eq!((&record.key, &record.value), (&original.key, &original.value));
         assert_eq!((letter.timestamp, record.timestamp), (original.timestamp, original.timestamp));
         assert_eq!(letter.group, copying.name);
+        let origin = letter.origin.as_ref().unwrap();
+        assert_eq!((&origin.partition, origin.offset), (&letter.partition, letter.offset));
         let (disposition, error) = match number(record) % 100 {
             7 => (LetterDisposition::ClientRejected, "not a real order"),
             13 => (LetterDisposition::MaxDeliveryAttemptsReached, "never works"),
@@ -129,10 +131,14 @@ fn assert_listed(copying: &Copying, letters: &str, bad: &[u64]) {
     assert_eq!(list(&[]).lines().count(), bad.len());
     assert_eq!(list(&["--disposition", "CLIENT_REJECTED"]).lines().count(), bad.len() / 3);
     assert_eq!(list(&["--error", "never works"]).lines().count(), bad.len() / 3);
+    assert_eq!(list(&["--class", "unreal"]).lines().count(), bad.len() / 3);
+    assert_eq!(list(&["--class", "error"]).lines().count(), bad.len() / 3 * 2);
     assert_eq!(list(&["--limit", "5"]).lines().count(), 5);
     let first = list(&["--limit", "1"]);
     let (_, place) = first.split_once("\"at\":\"").unwrap();
     let (place, _) = place.split_once('"').unwrap();
     let shown = with(&["dead-letters", "show", place, "--brokers", bootstrap]).done().stdout;
-    assert!(shown.contains("disposition") && shown.contains(copying.name), "{shown}");
+    for words in ["disposition", "class", "reason", "origin", copying.name] {
+        assert!(shown.contains(words), "{words:?} is not in {shown}");
+    }
 }

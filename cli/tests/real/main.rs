@@ -17,5 +17,6 @@ mod refusals;
 mod restart;
 mod sigstop;
 mod sigterm;
+mod too_large;
 mod transactional_input;
 mod twins;

@@ -15,7 +15,7 @@ use super::config::ClusterConfig;
 use super::context::Context;
 use super::events::{common, explain};
 use super::lists::plain;
-use super::raw::{self, Description, Queue};
+use super::raw::{self, Configured, Description, Queue};
 use super::settings;
 use crate::kafka::{
     Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
@@ -80,6 +80,29 @@ fn topic(call: &'static str, description: Description) -> Result<Topic, KafkaErr
     })
 }
 
+fn c_names(call: &'static str, names: &[Arc<str>]) -> Result<Vec<CString>, KafkaError> {
+    let names = names.iter().map(|name| CString::new(&**name));
+    names.collect::<Result<_, _>>().map_err(|error| classify_binding(call, &error.into()))
+}
+
+/// What is told of one topic; nothing where it is not for us to know.
+fn largest(
+    call: &'static str,
+    topic: &str,
+    told: &[Configured],
+) -> Result<Option<u32>, KafkaError> {
+    let Some(told) = told.iter().find(|told| told.topic == topic) else { return Ok(None) };
+    match &told.value {
+        Ok(value) => Ok(value.as_ref().and_then(|value| value.parse().ok())),
+        Err(failure) => {
+            let message = format!("topic {topic}: {}", failure.message);
+            let failure = Failure { message, ..failure.clone() };
+            let error = classify(call, failure, Unflagged::Retriable);
+            if error.kind == ErrorKind::NotAuthorized { Ok(None) } else { Err(error) }
+        }
+    }
+}
+
 impl Admin for LibrdAdmin {
     async fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
         let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
@@ -97,11 +120,7 @@ impl Admin for LibrdAdmin {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let owned: Vec<CString> = names
-            .iter()
-            .map(|name| CString::new(&**name))
-            .collect::<Result<_, _>>()
-            .map_err(|error| classify_binding(call, &error.into()))?;
+        let owned = c_names(call, names)?;
         let borrowed: Vec<_> = owned.iter().map(CString::as_c_str).collect();
         let told = raw::describe_topics(self.native(), &borrowed, timeout);
         let mut told = self.done(call, told)?;
@@ -116,6 +135,22 @@ impl Admin for LibrdAdmin {
                 topic(call, told.swap_remove(place))
             })
             .collect()
+    }
+
+    async fn max_message_bytes(
+        &mut self,
+        names: &[Arc<str>],
+        timeout: Duration,
+    ) -> Result<Vec<Option<u32>>, KafkaError> {
+        let call = "DescribeConfigs";
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let owned = c_names(call, names)?;
+        let borrowed: Vec<_> = owned.iter().map(CString::as_c_str).collect();
+        let told = raw::describe_setting(self.native(), &borrowed, c"max.message.bytes", timeout);
+        let told = self.done(call, told)?;
+        names.iter().map(|name| largest(call, name, &told)).collect()
     }
 
     async fn committed(

@@ -91,6 +91,12 @@ impl ClusterConfig {
         settings::check_extra(self)
     }
 
+    /// How large a record may be before it is compressed, where a setting that is passed through
+    /// says so (`message.max.bytes`).
+    pub(crate) fn record_bytes_max(&self) -> Option<u32> {
+        settings::record_bytes_max(self)
+    }
+
     fn check_names(&self) -> Result<(), SettingError> {
         let empty = |name, remedy| SettingError::new(name, "", "it is empty", remedy);
         if self.brokers.trim().is_empty() {

@@ -26,7 +26,7 @@ pub use group::LibrdGroup;
 pub use producer::LibrdProducer;
 pub use reader::{ReadFrom, read_topic};
 
-use super::{Kafka, KafkaError};
+use super::{Kafka, KafkaError, Sizes};
 
 /// A cluster, reached by librdkafka.
 #[derive(Debug, Clone)]
@@ -59,8 +59,8 @@ impl Kafka for LibrdKafka {
         LibrdConsumer::new(&self.0, worker)
     }
 
-    fn producer(&self, transactional_id: &str) -> Result<LibrdProducer, KafkaError> {
-        LibrdProducer::new(&self.0, transactional_id)
+    fn producer(&self, transactional_id: &str, sizes: Sizes) -> Result<LibrdProducer, KafkaError> {
+        LibrdProducer::new(&self.0, transactional_id, sizes)
     }
 
     fn admin(&self) -> Result<LibrdAdmin, KafkaError> {

@@ -37,7 +37,7 @@ use super::group::LibrdGroup;
 use super::lists::list;
 use super::raw::{self, Event, EventKind, Held, Message, Queue, Topic};
 use super::settings;
-use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer};
+use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes};
 
 /// How long a nudge takes; it must be long enough for the threads of the brokers to wake up.
 const NUDGE: Duration = Duration::from_millis(1);
@@ -110,7 +110,11 @@ impl fmt::Debug for LibrdProducer {
 }
 
 impl LibrdProducer {
-    pub(super) fn new(config: &ClusterConfig, transactional_id: &str) -> Result<Self, KafkaError> {
+    pub(super) fn new(
+        config: &ClusterConfig,
+        transactional_id: &str,
+        sizes: Sizes,
+    ) -> Result<Self, KafkaError> {
         let call = "rd_kafka_new";
         let config_error = |message: &str| {
             KafkaError::new(call, ErrorKind::Config, Disposition::Permanent, message)
@@ -118,7 +122,7 @@ impl LibrdProducer {
         if transactional_id.is_empty() {
             return Err(config_error("the transactional id is empty"));
         }
-        let settings = settings::producer(config, transactional_id);
+        let settings = settings::producer(config, transactional_id, sizes);
         let base = BaseProducer::from_config_and_context(&settings, Context)
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::main(base.client().native_client())

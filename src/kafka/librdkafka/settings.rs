@@ -6,6 +6,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError as BindingError;
 
 use super::config::{Assignor, ClusterConfig, GroupProtocol, SettingError};
+use crate::kafka::{DEFAULT_BATCH_BYTES, Sizes};
 
 /// Which client a setting is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +124,9 @@ pub(super) fn check_extra(config: &ClusterConfig) -> Result<(), SettingError> {
         }
     }
     let worker = 0;
-    for client in [consumer(config, worker), producer(config, "check"), admin(config)] {
+    for client in
+        [consumer(config, worker), producer(config, "check", Sizes::default()), admin(config)]
+    {
         client.create_native_config().map_err(|error| of_binding(config, &error))?;
     }
     Ok(())
@@ -246,8 +249,25 @@ fn strategy(assignor: Assignor) -> &'static str {
     }
 }
 
+/// What `batch.size` and `message.max.bytes` may be.
+const BATCH_BYTES_MAX: u32 = i32::MAX as u32;
+const RECORD_BYTES_MIN: u32 = 1_000;
+const RECORD_BYTES_MAX: u32 = 1_000_000_000;
+
+/// How large a record the settings that are passed through allow, before it is compressed.
+pub(super) fn record_bytes_max(config: &ClusterConfig) -> Option<u32> {
+    // That of one side wins, as in `finish`.
+    let names = ["producer.message.max.bytes", "message.max.bytes"];
+    let set = names.into_iter().find_map(|name| config.extra.get(name));
+    set.and_then(|value| value.trim().parse().ok())
+}
+
 /// The settings of a producer.
-pub(super) fn producer(config: &ClusterConfig, transactional_id: &str) -> ClientConfig {
+pub(super) fn producer(
+    config: &ClusterConfig,
+    transactional_id: &str,
+    sizes: Sizes,
+) -> ClientConfig {
     let mut settings = base(config);
     settings.extend([
         ("transactional.id", transactional_id.into()),
@@ -259,8 +279,19 @@ pub(super) fn producer(config: &ClusterConfig, transactional_id: &str) -> Client
         // Reports of what went well pace a flush; an event is for a whole batch.
         ("delivery.report.only.error", "false".into()),
         ("queue.buffering.max.kbytes", "131072".into()),
+        ("batch.size", DEFAULT_BATCH_BYTES.to_string()),
+        (
+            "message.max.bytes",
+            sizes.record_bytes.clamp(RECORD_BYTES_MIN, RECORD_BYTES_MAX).to_string(),
+        ),
     ]);
-    finish(config, Side::Producer, settings)
+    let mut client = finish(config, Side::Producer, settings);
+    // What is set by hand may be smaller, and not so large that a topic refuses whole batches.
+    let set = client.get("batch.size").and_then(|value| value.trim().parse().ok());
+    if set.is_some_and(|set: u32| set > sizes.batch_bytes) {
+        client.set("batch.size", sizes.batch_bytes.clamp(1, BATCH_BYTES_MAX).to_string());
+    }
+    client
 }
 
 /// The settings of the client for questions. It never joins the group.
@@ -293,7 +324,8 @@ mod tests {
         ]);
         config.instance = Some("host".into());
         config.compression = Compression::Lz4;
-        let (consumer, producer) = (consumer(&config, 3), producer(&config, "id"));
+        let (consumer, producer) =
+            (consumer(&config, 3), producer(&config, "id", Sizes::default()));
         let table = [
             (&consumer, "client.id", Some("reader")),
             (&producer, "client.id", Some("writer")),
@@ -321,7 +353,27 @@ mod tests {
     fn one_sides_setting_wins_over_the_common_one() {
         let config = config(&[("client.id", "both"), ("producer.client.id", "writer")]);
         assert_eq!(consumer(&config, 0).get("client.id"), Some("both"));
-        assert_eq!(producer(&config, "id").get("client.id"), Some("writer"));
+        assert_eq!(producer(&config, "id", Sizes::default()).get("client.id"), Some("writer"));
+    }
+
+    #[test]
+    fn batches_of_several_records_stay_below_the_smallest_limit() {
+        let sizes = Sizes { batch_bytes: 20_000, record_bytes: 5_000_000 };
+        let table = [
+            (&[][..], "20000", "5000000"),
+            (&[("batch.size", "500")], "500", "5000000"),
+            (&[("batch.size", "500000")], "20000", "5000000"),
+            (&[("producer.message.max.bytes", "7000")], "20000", "7000"),
+        ];
+        for (extra, batch, record) in table {
+            let client = producer(&config(extra), "id", sizes);
+            assert_eq!(client.get("batch.size"), Some(batch), "{extra:?}");
+            assert_eq!(client.get("message.max.bytes"), Some(record), "{extra:?}");
+        }
+        let large = Sizes { batch_bytes: u32::MAX, record_bytes: u32::MAX };
+        let client = producer(&config(&[]), "id", large);
+        assert_eq!(client.get("batch.size"), Some("1000000"));
+        client.create_native_config().expect("both are in range");
     }
 
     #[test]
@@ -353,7 +405,7 @@ mod tests {
             };
             let kafka = LibrdKafka::new(config).expect("accepted");
             drop(kafka.consumer(0).expect("a consumer"));
-            drop(kafka.producer("id").expect("a producer"));
+            drop(kafka.producer("id", Sizes::default()).expect("a producer"));
             drop(kafka.admin().expect("an admin"));
         }
     }

@@ -148,6 +148,8 @@ pub enum Renewal {
     Start,
     /// A call took so long that a copy of its request may arrive late (`delayed-endtxn.md`).
     Suspicious,
+    /// Its settings are out of date.
+    Outdated,
     /// A call failed in a way that this producer does not survive.
     Failed,
     /// It is not known whether the transaction was committed.
@@ -176,6 +178,8 @@ pub struct GivenUp {
 pub enum Cause {
     /// It failed as often as it may.
     AttemptsUsedUp,
+    /// It was tried again for as long as it may be.
+    BudgetUsedUp,
     /// Trying again cannot help.
     Rejected,
 }

@@ -2,13 +2,14 @@
 
 use crate::breaker::{Breaker, BreakerAction, Leave, Switch};
 use crate::entry::{Note, PartitionId};
+use crate::retry::RetryPolicy;
 use crate::settings::GiveUp;
 use crate::span::Span;
 use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
 use super::effect::{Cause, Effect, GivenUp, Notice, StopReason};
-use super::input::{Failure, FailureClass};
+use super::input::{Failure, FailureKind};
 use super::schedule::Allowance;
 use super::{Time, Worker};
 
@@ -18,53 +19,78 @@ impl Worker {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         // While the breaker is open what is wrong is likely not the message.
         let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
-        let most = self.settings.attempts.filter(|_| is_open).map(|limit| limit.saturating_sub(1));
+        let policy = self.settings.retry.of(failure.class());
+        let most = policy.attempts.filter(|_| is_open).map(|limit| limit.saturating_sub(1));
         let attempts = partition.count_attempt(offset, failure.reason, most);
+        let first = *partition.first_failures.entry(offset).or_insert(self.now);
         // If the letter itself was refused, nothing is left to be done with it.
         let may_be_letter = partition.outcomes.remove(&offset).is_none()
             && self.settings.give_up == GiveUp::DeadLetter
-            && failure.class != FailureClass::Fatal;
+            && failure.kind != FailureKind::Fatal;
         partition.wait(offset);
-        let note = Note::Failure(failure.message.clone());
+        let told = failure.to_string();
+        let note = Note::Failure(told.clone());
         let moved = partition.moved(Span::one(offset), Event::RolledBack(failure.reason), note);
         self.note([moved]);
         self.counts.failures += 1;
-        self.note_failure(id, offset, &failure.message);
+        self.note_failure(id, offset, &told);
         if self.stopped {
             return;
         }
-        match self.cause(attempts, failure.class) {
-            None => self.retry(id, offset, attempts, failure.message),
+        match self.cause(policy, attempts, first, failure.kind) {
+            None => {
+                let due = policy.due(attempts, first, self.now, self.settings.seed ^ offset);
+                self.retry(id, offset, attempts, due, told);
+            }
             Some(cause) if may_be_letter => {
                 self.dead_letter(id, offset, attempts, cause, failure);
             }
-            Some(_) => self.give_up(id, offset, attempts, failure.message),
+            Some(_) => self.give_up(id, offset, attempts, told),
         }
+    }
+
+    /// There is nowhere left to put the message.
+    pub(super) fn on_letter_too_large(
+        &mut self,
+        id: PartitionId,
+        epoch: u64,
+        offset: u64,
+        message: String,
+    ) {
+        let Some(attempts) = self.owned(id, epoch).map(|partition| partition.attempt(offset))
+        else {
+            return;
+        };
+        self.give_up(id, offset, attempts, message);
     }
 
     /// The message whose output Kafka refused fails by itself.
     pub(super) fn blame(&mut self, id: PartitionId, offset: u64, message: String) {
-        let class = FailureClass::Retryable;
-        self.fail(id, offset, Failure { reason: Reason::Error, class, message });
+        self.fail(id, offset, Failure::new(Reason::Error, FailureKind::Retryable, message));
     }
 
     /// Why a message that failed so often is given up; `None` if it is tried again.
-    fn cause(&self, attempts: u32, class: FailureClass) -> Option<Cause> {
+    fn cause(
+        &self,
+        policy: RetryPolicy,
+        attempts: u32,
+        first: Time,
+        kind: FailureKind,
+    ) -> Option<Cause> {
         let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
         let gives_way = self.breaker.as_ref().is_none_or(Breaker::gives_way);
         // Then the last attempt was not counted.
         let failed = attempts.saturating_add(u32::from(is_open));
-        let used_up = self.settings.attempts.is_some_and(|limit| failed >= limit);
-        match class {
-            FailureClass::Retryable if used_up && gives_way => Some(Cause::AttemptsUsedUp),
-            FailureClass::Retryable => None,
-            FailureClass::Permanent | FailureClass::Fatal => Some(Cause::Rejected),
+        let spent = policy.is_spent(failed).then_some(Cause::AttemptsUsedUp);
+        let over = policy.is_over(first, self.now).then_some(Cause::BudgetUsedUp);
+        match kind {
+            FailureKind::Retryable => spent.or(over).filter(|_| gives_way),
+            FailureKind::Permanent | FailureKind::Fatal => Some(Cause::Rejected),
         }
     }
 
-    fn retry(&mut self, id: PartitionId, offset: u64, attempt: u32, message: String) {
-        let wait = self.settings.retry.wait(attempt, self.settings.seed ^ offset);
-        let due = self.now + wait;
+    fn retry(&mut self, id: PartitionId, offset: u64, attempt: u32, due: Time, message: String) {
+        let wait = due.saturating_sub(self.now);
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.retries.insert(offset, due);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -84,7 +110,7 @@ impl Worker {
         cause: Cause,
         failure: Failure,
     ) {
-        let message = failure.message.clone();
+        let message = failure.to_string();
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let epoch = partition.epoch;
         partition.conclude(offset, Outcome::DeadLettered);

@@ -1,5 +1,8 @@
 //! What the shell tells the worker.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::Disposition;
 use crate::entry::PartitionId;
 use crate::runs::Run;
@@ -70,6 +73,17 @@ pub enum Input {
         /// What went wrong.
         failure: Failure,
     },
+    /// The dead letter of a message is larger than its topic takes; nothing of it was sent.
+    LetterTooLarge {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which the message was given up.
+        epoch: u64,
+        /// Which message.
+        offset: u64,
+        /// The error, for people.
+        message: String,
+    },
     /// The handler of a lane was interrupted; what did not finish was not started.
     Yielded {
         /// Which partition.
@@ -88,6 +102,8 @@ pub enum Input {
         /// What is committed, for each partition asked for.
         commits: Vec<(PartitionId, Option<Commit>)>,
     },
+    /// Producers are made with other settings from now on.
+    Outdated,
     /// Finish what runs, commit, release, leave.
     Drain,
     /// The store cannot be written.
@@ -161,14 +177,37 @@ pub struct Failure {
     /// What it counts as.
     pub reason: Reason,
     /// Whether trying again can help.
-    pub class: FailureClass,
+    pub kind: FailureKind,
+    /// The class that the handler gave it, if it did.
+    pub class: Option<Arc<str>>,
     /// The error, for people.
     pub message: String,
 }
 
+impl Failure {
+    /// A failure that the handler gave no class.
+    pub fn new(reason: Reason, kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { reason, kind, class: None, message: message.into() }
+    }
+
+    /// The name of its class: what the handler says, or else its reason.
+    pub fn class(&self) -> &str {
+        self.class.as_deref().unwrap_or(self.reason.name())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.class {
+            Some(class) => write!(f, "{class}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
 /// Whether trying a failed message again can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureClass {
+pub enum FailureKind {
     /// It can.
     Retryable,
     /// It cannot.

@@ -34,11 +34,11 @@ mod window;
 pub use effect::{
     Cause, Effect, GivenUp, Notice, Position, PositionError, Renewal, Start, StopReason,
 };
-pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, Refusal, SlotEvent};
+pub use input::{Call, Commit, Failure, FailureKind, Found, Input, Label, Refusal, SlotEvent};
 pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::breaker::Breaker;
@@ -99,6 +99,8 @@ pub struct Worker {
     breaker: Option<Breaker>,
     /// When a slot was fenced without a reason that is known.
     fences: VecDeque<Time>,
+    /// The slots whose producers are out of date and cannot be replaced yet.
+    outdated: BTreeSet<u32>,
     journal: Journal,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -129,6 +131,7 @@ impl Worker {
             served: None,
             breaker: settings.breaker.map(|it| Breaker::new(it, settings.seed)),
             fences: VecDeque::new(),
+            outdated: BTreeSet::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),
@@ -166,9 +169,13 @@ impl Worker {
             Input::Failed { partition, epoch, lane, offset, failure } => {
                 self.on_failed((partition, epoch, lane), offset, failure);
             }
+            Input::LetterTooLarge { partition, epoch, offset, message } => {
+                self.on_letter_too_large(partition, epoch, offset, message);
+            }
             Input::Yielded { partition, epoch, lane } => self.on_yielded(partition, epoch, lane),
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
+            Input::Outdated => self.on_outdated(),
             Input::Drain => self.on_drain(),
             Input::StoreFailed(message) => self.stop(Err(StopReason::Store(message))),
             Input::Tick => {}

@@ -85,6 +85,8 @@ pub(crate) struct Partition {
     /// that whose handler failed, and an earlier one whose output was refused.
     pub(crate) retries: BTreeMap<u64, Time>,
     pub(crate) attempts: BTreeMap<u64, u32>,
+    /// When messages that are not done failed first, as far as this owner knows.
+    pub(crate) first_failures: BTreeMap<u64, Time>,
     /// How messages end that are finished otherwise than by their handler.
     pub(crate) outcomes: BTreeMap<u64, Outcome>,
     pub(crate) lanes: Lanes,
@@ -116,6 +118,7 @@ impl Partition {
             received: 0,
             retries: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            first_failures: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             lanes: Lanes::new(order),
             tried: None,
@@ -249,6 +252,7 @@ impl Partition {
         let (position, window) = (self.position, &self.window);
         let is_done = |at| window.at(at).is_some_and(|piece| piece.phase == Phase::Done);
         self.attempts.retain(|&at, _| at >= position && !is_done(at));
+        self.first_failures.retain(|&at, _| at >= position && !is_done(at));
         let parts = widened.iter().flat_map(|(span, _)| by_outcome(*span, &self.outcomes));
         let parts: Vec<_> = parts.collect();
         self.outcomes.retain(|&at, _| at >= position && !is_done(at));

@@ -55,8 +55,30 @@ impl Worker {
         }
     }
 
+    /// Each producer is replaced as soon as it has no transaction.
+    pub(super) fn on_outdated(&mut self) {
+        for (slot, state) in (0_u32..).zip(self.slots.clone()) {
+            match state {
+                Slot::Idle => self.open(slot, Renewal::Outdated),
+                Slot::Busy | Slot::Opening { .. } => {
+                    self.outdated.insert(slot);
+                }
+                Slot::Closed { .. } => {}
+            }
+        }
+    }
+
     fn on_opened(&mut self, slot: u32, number: Option<u64>) {
         self.set_slot(slot, Slot::Idle);
+        self.settle_opened(number);
+        // It may have been made just before its settings changed.
+        if self.outdated.contains(&slot) {
+            self.open(slot, Renewal::Outdated);
+        }
+    }
+
+    /// The registration has decided what the former producer left open.
+    fn settle_opened(&mut self, number: Option<u64>) {
         let Some(transaction) = number.and_then(|number| self.transaction(number)) else { return };
         let number = transaction.number;
         match transaction.stage {
@@ -224,6 +246,8 @@ impl Worker {
     pub(super) fn free(&mut self, slot: u32, suspicious: bool) {
         if suspicious {
             self.open(slot, Renewal::Suspicious);
+        } else if self.outdated.contains(&slot) {
+            self.open(slot, Renewal::Outdated);
         } else {
             self.set_slot(slot, Slot::Idle);
         }
@@ -231,12 +255,14 @@ impl Worker {
 
     pub(super) fn open(&mut self, slot: u32, why: Renewal) {
         self.counts.renewed += 1;
+        self.outdated.remove(&slot);
         self.set_slot(slot, Slot::Opening { tries: 0 });
         self.notice(Notice::Renewing { slot, why });
         self.effects.push_back(Effect::Open { slot, why });
     }
 
     fn close_slot(&mut self, slot: u32) {
+        self.outdated.remove(&slot);
         let tries = match self.slots.get(slot as usize) {
             Some(Slot::Closed { tries, .. } | Slot::Opening { tries }) => tries.saturating_add(1),
             Some(Slot::Idle | Slot::Busy) | None => 1,

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureClass, Found, GivenUp, Input, Label, Position, Refusal,
+    Call, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Label, Position, Refusal,
     SlotEvent, Worker,
 };
 use countersign_statemachine::{
@@ -23,7 +23,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         handle_records: 10,
         concurrency: 4,
         leave_budget: Duration::from_secs(1),
-        retry: backoff,
+        retry: backoff.into(),
         abort_backoff: backoff,
         seed: 0,
         ..Settings::new("w0", 1)
@@ -172,8 +172,7 @@ impl Story {
     }
 
     pub(crate) fn failed(&mut self, offset: u64) -> Vec<String> {
-        let (reason, class) = (Reason::Error, FailureClass::Retryable);
-        let failure = Failure { reason, class, message: "no".to_owned() };
+        let failure = Failure::new(Reason::Error, FailureKind::Retryable, "no");
         self.tell(Input::Failed { partition: P, epoch: 1, lane: 0, offset, failure })
     }
 

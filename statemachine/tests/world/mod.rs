@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Cause, Commit, Effect, Failure, FailureClass, Found, GivenUp, Input, Position, Refusal,
+    Call, Cause, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Position, Refusal,
     SlotEvent, StopReason, Time, Worker,
 };
 use countersign_statemachine::{
     Backoff, BreakerAction, BreakerSettings, Disposition, Entry, GiveUp, Order, PartitionId,
-    Reason, Runs, Settings, Span,
+    Reason, Retries, RetryPolicy, Runs, Settings, Span,
 };
 
 use kafka::Open;
@@ -24,12 +24,26 @@ pub(crate) use kafka::{Kafka, TOPIC_ID};
 pub(crate) const PARTITIONS: u32 = 3;
 const LOG_MAX: u64 = 60;
 
-pub(crate) fn settings(slots: u32) -> Settings {
-    let backoff = |base, max| Backoff {
+/// A class of errors that may be tried more often, and not for long.
+const HASTY: &str = "hasty";
+
+fn backoff(base: u64, max: u64) -> Backoff {
+    Backoff {
         base: Duration::from_millis(base),
         max: Duration::from_millis(max),
         ..Backoff::default()
-    };
+    }
+}
+
+fn retries() -> Retries {
+    let backoff = backoff(10, 40);
+    let default = RetryPolicy { backoff, attempts: Some(3), budget: None };
+    let budget = Some(Duration::from_millis(50));
+    let hasty = RetryPolicy { attempts: Some(6), budget, ..default };
+    Retries { default, classes: [(HASTY.to_owned(), hasty)].into() }
+}
+
+pub(crate) fn settings(slots: u32) -> Settings {
     Settings {
         slots,
         commit_interval: Duration::from_millis(20),
@@ -40,8 +54,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         // Room for a few spans.
         metadata_bytes: 286,
         leave_budget: Duration::from_millis(500),
-        retry: backoff(10, 40),
-        attempts: Some(3),
+        retry: retries(),
         give_up: GiveUp::DeadLetter,
         breaker: Some(BreakerSettings {
             row: 5,
@@ -137,6 +150,8 @@ struct Process {
     /// What recovery made of them is not written yet.
     recovered: BTreeSet<u32>,
     wanted: VecDeque<Wanted>,
+    /// The slots that must be opened once more.
+    outdated: BTreeSet<u32>,
     draining: bool,
     /// When it began to leave the group.
     left: Option<Duration>,
@@ -221,7 +236,11 @@ impl World {
     }
 
     fn disturb(&mut self, choice: &mut Choice) {
-        match choice.below(8) {
+        match choice.below(9) {
+            8 => {
+                self.process.outdate();
+                self.tell(Input::Outdated);
+            }
             0 | 1 => self.crash(choice),
             2 => self.pass(Duration::from_millis(2100)),
             3 => self.drain(),

@@ -21,6 +21,19 @@ impl Process {
         })
     }
 
+    /// What a slot may do next whose transaction has ended, or that was opened.
+    fn rest(&mut self, slot: u32, suspicious: bool) {
+        let must_open = self.outdated.contains(&slot) || suspicious;
+        let ready = if must_open { Ready::Suspicious } else { Ready::Idle };
+        self.ready[slot as usize] = Some(ready);
+    }
+
+    /// From now on producers are made with other settings. One that is idle here may have a
+    /// transaction that nothing was sent in yet.
+    pub(super) fn outdate(&mut self) {
+        self.outdated = (0..).take(self.ready.len()).collect();
+    }
+
     fn move_slot(&mut self, slot: u32, from: &[Ready], to: Ready) {
         let ready = &mut self.ready[slot as usize];
         let allowed = ready.is_none_or(|ready| from.contains(&ready));
@@ -56,10 +69,10 @@ impl World {
             Effect::Handle { partition, epoch, lane, spans, attempt } => {
                 self.on_handle((partition, epoch, lane), &spans, attempt);
             }
-            Effect::DeadLetter(GivenUp { partition, epoch, offset, attempts, cause, .. }) => {
+            Effect::DeadLetter(given_up) => {
+                let GivenUp { partition, epoch, offset, .. } = given_up;
                 assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
-                let limit = self.settings.attempts.unwrap();
-                assert!(cause == Cause::Rejected || attempts >= limit);
+                self.assert_reason(&given_up);
                 self.process.letters.insert((partition.0, offset));
                 self.process.results.entry(partition.0).or_default().insert(offset);
             }
@@ -103,6 +116,17 @@ impl World {
         }
     }
 
+    /// Nothing is given up before it may be: messages of the class have more tries, and no time.
+    fn assert_reason(&self, given_up: &GivenUp) {
+        let GivenUp { attempts, cause, failure, .. } = given_up;
+        let policy = self.settings.retry.of(failure.class());
+        match cause {
+            Cause::Rejected => assert_ne!(failure.kind, FailureKind::Retryable),
+            Cause::AttemptsUsedUp => assert!(*attempts >= policy.attempts.unwrap()),
+            Cause::BudgetUsedUp => assert!(policy.budget.is_some()),
+        }
+    }
+
     /// Names are short here; what they leave free is not room.
     fn check_metadata(&self, position: &Position) {
         let metadata = CommitMetadata::decode(position.offset, &position.metadata).unwrap();
@@ -126,6 +150,9 @@ impl World {
             Ready::Committing => &[Ready::Flushed],
             Ready::Aborting => {
                 &[Ready::Idle, Ready::Filling, Ready::Flushing, Ready::Flushed, Ready::Failed]
+            }
+            _ if self.process.outdated.remove(&slot) => {
+                &[Ready::Idle, Ready::Failed, Ready::Dead, Ready::Suspicious]
             }
             _ => &[Ready::Failed, Ready::Dead, Ready::Suspicious],
         };
@@ -274,12 +301,13 @@ impl World {
         if !self.healing && choice.one_in(6) {
             let offset = running.offsets[0];
             self.process.running.remove(&(id, lane));
-            let class = match choice.below(4) {
-                0 => FailureClass::Permanent,
-                _ => FailureClass::Retryable,
+            let kind = match choice.below(4) {
+                0 => FailureKind::Permanent,
+                _ => FailureKind::Retryable,
             };
-            let failure =
-                Failure { reason: Reason::Error, class, message: "the handler failed".to_owned() };
+            let class = choice.one_in(3).then(|| HASTY.into());
+            let error = Failure::new(Reason::Error, kind, "the handler failed");
+            let failure = Failure { class, ..error };
             self.tell(Input::Failed { partition, epoch, lane, offset, failure });
             return;
         }
@@ -452,7 +480,7 @@ impl World {
             // The lost commit had arrived.
             self.kafka.commit(open);
         }
-        self.process.ready[slot as usize] = Some(Ready::Idle);
+        self.process.rest(slot, false);
         self.tell(Input::Slot(slot, SlotEvent::Opened));
     }
 
@@ -550,8 +578,7 @@ impl World {
         }
         self.kafka.commit(open);
         let suspicious = !self.healing && choice.one_in(4);
-        let ready = if suspicious { Ready::Suspicious } else { Ready::Idle };
-        self.process.ready[slot as usize] = Some(ready);
+        self.process.rest(slot, suspicious);
         self.tell(Input::Slot(slot, SlotEvent::Committed { suspicious }));
     }
 
@@ -570,8 +597,7 @@ impl World {
         producer.open = None;
         producer.broken = None;
         let suspicious = !self.healing && choice.one_in(4);
-        let ready = if suspicious { Ready::Suspicious } else { Ready::Idle };
-        self.process.ready[slot as usize] = Some(ready);
+        self.process.rest(slot, suspicious);
         self.tell(Input::Slot(slot, SlotEvent::Aborted { suspicious }));
     }
 

@@ -184,6 +184,15 @@ impl LocalKafka {
         topics::create(&self.bootstrap, name, partitions, configs)
     }
 
+    /// Changes a topic's settings: those that are not given get their defaults. It may take a
+    /// moment until they hold.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn alter_topic(&self, name: &str, configs: &[(&str, &str)]) -> Result<(), LocalKafkaError> {
+        topics::alter(&self.bootstrap, name, configs)
+    }
+
     /// Deletes a topic and waits until it is gone.
     ///
     /// # Errors

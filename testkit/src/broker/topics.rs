@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -59,6 +61,28 @@ pub(super) fn create(
             && topic.partitions().len() == usize::try_from(partitions).unwrap_or(usize::MAX)
             && topic.partitions().iter().all(|partition| partition.leader() >= 0)
     })
+}
+
+/// Changes a topic's settings.
+pub(super) fn alter(
+    bootstrap: &str,
+    name: &str,
+    configs: &[(&str, &str)],
+) -> Result<(), LocalKafkaError> {
+    let call = || format!("altering topic {name}");
+    let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+    for (key, value) in configs {
+        change = change.set(key, value);
+    }
+    let results = block_on(admin(bootstrap)?.alter_configs([&change], &options()))
+        .map_err(|source| LocalKafkaError::Kafka { call: call(), source })?;
+    for result in results {
+        result.map_err(|(_, code)| LocalKafkaError::Kafka {
+            call: call(),
+            source: KafkaError::AdminOp(code),
+        })?;
+    }
+    Ok(())
 }
 
 /// Deletes a topic and waits until it is gone.

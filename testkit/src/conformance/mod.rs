@@ -10,12 +10,14 @@ mod fetching;
 mod groups;
 mod questions;
 mod reader;
+mod sizes;
 mod transactions;
 
 pub use fetching::*;
 pub use groups::*;
 pub use questions::*;
 pub use reader::Reader;
+pub use sizes::*;
 pub use transactions::*;
 
 use std::future::Future;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::kafka::{CommitOffset, Kafka, Output, Producer, TopicPartition};
+use countersign::kafka::{CommitOffset, Kafka, Output, Producer, Sizes, TopicPartition};
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -107,6 +109,9 @@ pub trait Cluster {
         max_message_bytes: Option<usize>,
     ) -> impl Future<Output = ()>;
 
+    /// Changes a topic's `max.message.bytes`; it may take a moment until it holds.
+    fn set_max_message_bytes(&self, topic: &str, bytes: usize) -> impl Future<Output = ()>;
+
     /// Writes records outside any transaction.
     fn produce(&self, topic: &str, partition: u32, values: &[&str]) -> impl Future<Output = ()>;
 
@@ -141,7 +146,7 @@ fn offset_of(topic: &str, partition: u32, offset: u64, metadata: &str) -> Commit
 
 /// A producer that is ready to begin.
 async fn ready_producer<K: Kafka>(kafka: &K, id: &str) -> K::Producer {
-    let mut producer = kafka.producer(id).expect("valid settings");
+    let mut producer = kafka.producer(id, Sizes::default()).expect("valid settings");
     producer.init(DEADLINE).await.expect("the coordinator answers");
     producer
 }
@@ -166,6 +171,10 @@ macro_rules! conformance_tests {
             unknown_partition_fails_at_flush
             record_too_large_for_the_topic_fails_at_flush
             record_too_large_for_the_producer_fails_at_send
+            max_message_bytes_is_told
+            max_message_bytes_of_an_unknown_topic
+            computed_size_is_what_the_broker_compares
+            batches_fit_the_sizes_they_are_given
             offsets_are_pending_until_decided
             metadata_has_a_limit
             stale_generation_is_refused

@@ -81,6 +81,21 @@ impl Admin for ModelAdmin {
         self.ask(Call::Metadata, "describe_topics", timeout, describe).await?
     }
 
+    async fn max_message_bytes(
+        &mut self,
+        names: &[Arc<str>],
+        timeout: Duration,
+    ) -> Result<Vec<Option<u32>>, KafkaError> {
+        let largest = |state: &mut State| {
+            let largest = |name: &Arc<str>| {
+                let topic = state.topics.get(name).ok_or_else(|| unknown("describe_configs", name));
+                topic.map(|topic| u32::try_from(topic.max_message_bytes).ok())
+            };
+            Some(names.iter().map(largest).collect::<Result<Vec<_>, _>>())
+        };
+        self.ask(Call::Metadata, "describe_configs", timeout, largest).await?
+    }
+
     async fn committed(
         &mut self,
         partitions: &[TopicPartition],
@@ -125,12 +140,15 @@ impl Admin for ModelAdmin {
     }
 }
 
+fn unknown(call: &'static str, topic: &str) -> KafkaError {
+    let message = format!("topic {topic} does not exist");
+    KafkaError::new(call, ErrorKind::UnknownTopic, Disposition::Permanent, message)
+}
+
 impl State {
     fn describe(&self, name: &Arc<str>) -> Result<Topic, KafkaError> {
         let Some(topic) = self.topics.get(name) else {
-            let kind = ErrorKind::UnknownTopic;
-            let message = format!("topic {name} does not exist");
-            return Err(KafkaError::new("describe_topics", kind, Disposition::Permanent, message));
+            return Err(unknown("describe_topics", name));
         };
         Ok(Topic { name: name.clone(), id: topic.id, partitions: topic.partition_count() })
     }

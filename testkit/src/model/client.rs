@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::kafka::{ErrorKind, Group, Kafka, KafkaError};
+use countersign::kafka::{ErrorKind, Group, Kafka, KafkaError, Sizes};
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
 
@@ -134,11 +134,12 @@ impl Kafka for ModelProcess {
         Ok(ModelConsumer::new(self.kafka.clone(), handle, self.id))
     }
 
-    fn producer(&self, transactional_id: &str) -> Result<ModelProducer, KafkaError> {
+    /// Every record is a batch of its own.
+    fn producer(&self, transactional_id: &str, sizes: Sizes) -> Result<ModelProducer, KafkaError> {
         self.check("producer")?;
         let timeout = Duration::from_millis(self.config.transaction_timeout_ms);
         let backoff = Duration::from_millis(self.config.retry_backoff_ms);
-        let producer = ProducerState::new(self.id, Arc::from(transactional_id), timeout);
+        let producer = ProducerState::new(self.id, Arc::from(transactional_id), timeout, sizes);
         let handle = self.kafka.with(|state| {
             let handle = state.next_number();
             state.producers.insert(handle, producer);

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::kafka::{ErrorKind, KafkaError, Output, TopicPartition};
+use countersign::kafka::{ErrorKind, KafkaError, Output, TopicPartition, batch_bytes};
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
 
 use super::ModelConfig;
 use super::faults::Faults;
 use super::groups::Group;
-use super::log::{Log, Writer, output_bytes};
+use super::log::{Log, Writer};
 use super::member::{Member, Stage};
 use super::producer_state::ProducerState;
 use super::request::{Code, Reply, Request, Sender};
@@ -277,7 +277,7 @@ impl State {
         for output in outputs {
             let partition = TopicPartition::new(output.topic.clone(), output.partition);
             let largest = self.topics.get(&output.topic).map(|topic| topic.max_message_bytes);
-            if largest.is_some_and(|largest| output_bytes(output) > largest) {
+            if largest.is_some_and(|largest| batch_bytes(output, None) > largest) {
                 return Err(Code::MessageTooLarge);
             }
             let log = self.log_mut(&partition).ok_or(Code::UnknownTopicOrPartition)?;

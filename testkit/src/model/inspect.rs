@@ -49,6 +49,15 @@ impl ModelKafka {
         });
     }
 
+    /// Changes a topic's `max.message.bytes`.
+    pub fn set_max_message_bytes(&self, name: &str, max_message_bytes: usize) {
+        self.with(|state| {
+            if let Some(topic) = state.topics.get_mut(name) {
+                topic.max_message_bytes = max_message_bytes;
+            }
+        });
+    }
+
     /// Adds partitions to a topic.
     pub fn add_partitions(&self, name: &str, partitions: u32) {
         self.with(|state| {

@@ -188,14 +188,3 @@ impl ModelRecord {
             + headers
     }
 }
-
-pub(super) fn output_bytes(output: &Output) -> usize {
-    let headers: usize = output
-        .headers
-        .iter()
-        .map(|header| header.name.len() + header.value.as_ref().map_or(0, Bytes::len))
-        .sum();
-    output.key.as_ref().map_or(0, Bytes::len)
-        + output.value.as_ref().map_or(0, Bytes::len)
-        + headers
-}

@@ -54,8 +54,6 @@ pub struct ModelConfig {
     pub latency: Duration,
     /// How long after `EndTxn` the markers are in the logs.
     pub marker_delay: Duration,
-    /// The producers' `message.max.bytes`.
-    pub message_max_bytes: usize,
     /// The producers' `queue.buffering.max.messages`.
     pub queue_max_messages: usize,
     /// The broker's `offset.metadata.max.bytes`.
@@ -68,7 +66,6 @@ impl Default for ModelConfig {
             cluster_id: "model-cluster".to_owned(),
             latency: Duration::from_millis(1),
             marker_delay: Duration::from_millis(2),
-            message_max_bytes: 1_000_000,
             queue_max_messages: 100_000,
             offset_metadata_max_bytes: 4096,
         }

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::kafka::{ErrorKind, KafkaError, Output, TopicPartition};
+use countersign::kafka::{ErrorKind, KafkaError, Output, Sizes, TopicPartition, batch_bytes};
 use countersign_statemachine::Disposition;
 
 use super::cluster::{CONCURRENT_BACKOFF, Client, Event, State};
 use super::faults::{Call, Fault};
-use super::log::output_bytes;
 use super::request::{Code, Request, Sender};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +37,8 @@ pub(super) struct ProducerState {
     client: u64,
     pub(super) transactional_id: Arc<str>,
     pub(super) transaction_timeout: Duration,
+    /// `message.max.bytes`.
+    record_bytes: usize,
     pub(super) sender: Option<Sender>,
     pub(super) stage: Stage,
     /// Partitions that `AddPartitionsToTxn` was sent for in this transaction.
@@ -55,11 +56,13 @@ impl ProducerState {
         client: u64,
         transactional_id: Arc<str>,
         transaction_timeout: Duration,
+        sizes: Sizes,
     ) -> Self {
         Self {
             client,
             transactional_id,
             transaction_timeout,
+            record_bytes: sizes.record_bytes as usize,
             sender: None,
             stage: Stage::New,
             added: BTreeSet::new(),
@@ -268,7 +271,6 @@ impl State {
     }
 
     pub(super) fn enqueue(&mut self, handle: u64, output: &Output) -> Result<(), KafkaError> {
-        let largest = self.config.message_max_bytes;
         let longest_queue = self.config.queue_max_messages;
         let at = self.now + self.config.latency;
         let Some(producer) = self.producers.get_mut(&handle) else { return Ok(()) };
@@ -279,7 +281,7 @@ impl State {
         if producer.stage != Stage::Open || producer.must_abort {
             return refuse(ErrorKind::Other, Disposition::Abortable, "erroneous state");
         }
-        if output_bytes(output) > largest {
+        if batch_bytes(output, None) > producer.record_bytes {
             let message = "message size too large";
             return refuse(ErrorKind::TooLarge, Disposition::Abortable, message);
         }

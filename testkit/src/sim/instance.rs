@@ -346,7 +346,6 @@ fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
     name.clone_into(&mut config.instance);
     config.outputs = world.outputs.iter().map(|(topic, _)| topic.clone()).collect();
     config.dead_letters = world.letters.as_ref().map(|(topic, _)| topic.clone());
-    config.attempts = world.letters.as_ref().map(|_| World::ATTEMPTS);
     config.workers = world.workers;
     config.pipelined = world.pipelined;
     config.commit_interval = world.commit_interval;
@@ -354,7 +353,8 @@ fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
     config.order = world.order;
     config.concurrency = world.concurrency;
     config.metadata_bytes = world.metadata_bytes;
-    config.retry = Backoff {
+    config.retry.default.attempts = world.letters.as_ref().map(|_| World::ATTEMPTS);
+    config.retry.default.backoff = Backoff {
         base: Duration::from_millis(20),
         max: Duration::from_secs(1),
         ..Backoff::default()

@@ -55,6 +55,7 @@ pub(super) fn probe(
 fn count(journal: &Journal, effect: &Effect) {
     let kind = match effect {
         Effect::Open { why: Renewal::Suspicious, .. } => "renewal: suspicious",
+        Effect::Open { why: Renewal::Outdated, .. } => "renewal: outdated",
         Effect::Open { why: Renewal::Failed, .. } => "renewal: failed",
         Effect::Open { why: Renewal::InDoubt, .. } => "renewal: in doubt",
         Effect::Notice(Notice::Decided { committed: true, .. }) => "in doubt: was committed",

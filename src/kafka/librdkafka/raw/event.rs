@@ -70,6 +70,7 @@ impl Event {
             rd::RD_KAFKA_EVENT_STATS => EventKind::Stats,
             rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH => EventKind::TokenRefresh,
             rd::RD_KAFKA_EVENT_DESCRIBETOPICS_RESULT
+            | rd::RD_KAFKA_EVENT_DESCRIBECONFIGS_RESULT
             | rd::RD_KAFKA_EVENT_DESCRIBECONSUMERGROUPS_RESULT
             | rd::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT => EventKind::Answer,
             _ => EventKind::Other,

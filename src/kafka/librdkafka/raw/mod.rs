@@ -16,7 +16,8 @@ mod produce;
 mod records;
 
 pub(super) use admin::{
-    Description, Members, any_committed, cluster_id, committed, describe_topics, members,
+    Configured, Description, Members, any_committed, cluster_id, committed, describe_setting,
+    describe_topics, members,
 };
 pub(super) use event::{Event, EventKind, Message, Rebalance};
 pub(super) use group::{

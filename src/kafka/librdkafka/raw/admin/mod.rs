@@ -3,9 +3,11 @@
 //! Those of librdkafka's admin API are asked by [`ask`], which waits for the answer on a queue of
 //! its own; each has a module that makes the request and reads the answer.
 
+mod configs;
 mod group;
 mod topics;
 
+pub(in super::super) use configs::{Configured, describe_setting};
 pub(in super::super) use group::{Members, any_committed, members};
 pub(in super::super) use topics::{Description, describe_topics};
 
