@@ -21,6 +21,7 @@ mod run;
 mod scout;
 mod shelf;
 mod slot;
+mod solo;
 
 pub use host::Host;
 
@@ -32,6 +33,7 @@ pub(crate) use letters::LetterBox;
 pub(crate) use rate::Rate;
 pub(crate) use run::{Progress, RunInput, run_alone};
 pub(crate) use scout::{Scout, existing, persistently};
+pub(crate) use solo::Gate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +59,7 @@ use jobs::Finding;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slot::{Order, SlotConfig, SlotLoop};
+use solo::Seat;
 
 /// What a driver is made of.
 pub(crate) struct Parts<K: Kafka> {
@@ -73,6 +76,8 @@ pub(crate) struct Parts<K: Kafka> {
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
     pub(crate) rate: Rate,
+    /// What the handlers of all workers pass.
+    pub(crate) gate: Gate,
     /// Where dead letters go, if there are any.
     pub(crate) letters: Option<LetterBox>,
     /// How much input may be in memory.
@@ -126,6 +131,8 @@ pub(crate) struct Driver {
     budget: Budget,
     deadline: Option<Duration>,
     rate: Rate,
+    gate: Gate,
+    seat: Seat,
     letters: Option<LetterBox>,
     work: Arc<dyn Work>,
     topics: Arc<Topics>,
@@ -202,6 +209,8 @@ impl Driver {
             budget,
             deadline: parts.deadline,
             rate: parts.rate,
+            gate: parts.gate,
+            seat: Seat::default(),
             letters: parts.letters,
             work: parts.work,
             topics: parts.topics,
@@ -265,6 +274,7 @@ impl Driver {
                 }
             }
             Some(finding) = self.jobs.next(), if !self.jobs.is_empty() => self.learn(finding)?,
+            () = self.seat.granted() => self.handle(Input::Solo),
             () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                 self.handle(Input::Tick);
             }
