@@ -155,6 +155,14 @@ impl Builder {
         self
     }
 
+    /// How often a message may end the process before it is given up (3): that it is this message
+    /// is found by handling nothing beside it. See the documentation on failures.
+    #[must_use]
+    pub fn deliveries(mut self, deliveries: u32) -> Self {
+        self.config.deliveries = deliveries;
+        self
+    }
+
     /// The topic for dead letters (none: a message that fails for good stops the processor). What
     /// failed as often as it may, or permanently, goes there in the transaction that passes it.
     #[must_use]

@@ -62,6 +62,9 @@ pub struct Config {
     pub expired: Expired,
     /// How failed messages are tried again, how often and how long, by the class of their error.
     pub retry: Retries,
+    /// How often a message may end the process while it is the only one that is handled. With so
+    /// many deliveries it is a poison pill, and given up.
+    pub deliveries: u32,
     /// The topic for dead letters: what failed as often as it may, or permanently, goes there in
     /// the transaction that passes it. `None`: such a message stops the processor.
     pub dead_letters: Option<String>,
@@ -104,6 +107,7 @@ impl Config {
             start: StartAt::Earliest,
             expired: Expired::Fail,
             retry: Retries::default(),
+            deliveries: 3,
             dead_letters: None,
             breaker: Some(BreakerSettings::default()),
             deadline: None,
@@ -146,6 +150,10 @@ impl Config {
         }
         if self.concurrency == 0 {
             return refuse("concurrency", &0, "no handler could run", "give at least 1");
+        }
+        if self.deliveries == 0 {
+            let why = "no message could be tried";
+            return refuse("deliveries", &0, why, "give at least 1");
         }
         if self.metadata_bytes < METADATA_BYTES_MIN {
             let why = "a commit could not say who wrote it";
@@ -199,11 +207,13 @@ impl Config {
         if self.pipelined { 2 } else { 1 }
     }
 
-    /// What the pure worker is told.
-    pub(crate) fn settings(&self, worker: u32, incarnation: u64) -> Settings {
+    /// What the pure worker is told; `incarnation` is that of the process, or a later one if the
+    /// worker starts anew.
+    pub(crate) fn settings(&self, worker: u32, process: u64, incarnation: u64) -> Settings {
         let letters = self.dead_letters.is_some();
         let max_poll = Duration::from_millis(u64::from(self.cluster.max_poll_interval_ms));
         Settings {
+            process,
             slots: self.slots(),
             commit_interval: self.commit_interval,
             commit_pause: self.commit_pause,
@@ -218,6 +228,7 @@ impl Config {
             start: self.start,
             expired: self.expired,
             retry: self.retry.clone(),
+            deliveries: self.deliveries,
             give_up: if letters { GiveUp::DeadLetter } else { GiveUp::Stop },
             breaker: self.breaker.filter(|_| letters),
             ..Settings::new(format!("{}-{worker}", self.instance), incarnation)

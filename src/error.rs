@@ -66,6 +66,20 @@ pub enum RunError {
         /// The error.
         message: String,
     },
+    /// A message ends the process each time it is handled, and policy does not allow to pass over
+    /// it.
+    #[error(
+        "stopped by policy: the process ended in each of the {deliveries} times that it handled \
+         {partition}@{offset} with nothing beside it"
+    )]
+    PoisonPill {
+        /// Which partition.
+        partition: TopicPartition,
+        /// Which message.
+        offset: u64,
+        /// How often it ended the process.
+        deliveries: u32,
+    },
     /// So much fails that policy does not allow to go on.
     #[error(
         "stopped by policy: too many messages fail, the last one {partition}@{offset}: {message}"
@@ -160,6 +174,9 @@ impl RunError {
             }
             StopReason::Message { partition, offset, attempts, message } => {
                 Self::Message { partition: name(partition), offset, attempts, message }
+            }
+            StopReason::PoisonPill { partition, offset, deliveries } => {
+                Self::PoisonPill { partition: name(partition), offset, deliveries }
             }
             StopReason::Breaker { partition, offset, message } => {
                 Self::Breaker { partition: name(partition), offset, message }

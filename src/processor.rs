@@ -13,7 +13,7 @@ use crate::builder::Builder;
 use crate::config::Config;
 use crate::destinations::Destinations;
 use crate::driver::{
-    Clerk, Driver, Host, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
+    Clerk, Driver, Gate, Host, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
 };
 use crate::error::RunError;
 use crate::handler::Work;
@@ -191,10 +191,11 @@ impl Processor {
             claimed = self.claim(&kafka, &clerk, host) => claimed?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         }
-        let parts = |worker: u32, status: &StatusCell, incarnation: u64| Parts {
+        let gate = Gate::default();
+        let parts = |worker: u32, status: &StatusCell, renewed: u64| Parts {
             kafka: Arc::clone(&kafka),
             host,
-            settings: config.settings(worker, incarnation),
+            settings: config.settings(worker, incarnation, renewed),
             worker,
             transactional_ids: config.transactional_ids(worker),
             inputs: self.inputs(),
@@ -203,6 +204,7 @@ impl Processor {
             destinations: destinations.clone(),
             deadline: config.deadline,
             rate: self.rate.clone(),
+            gate: gate.clone(),
             budget_bytes: config.memory_bytes,
             work: Arc::clone(&self.work),
             clerk: clerk.clone(),
@@ -211,8 +213,7 @@ impl Processor {
             stop: self.stop(),
             probe: probe.clone(),
         };
-        let workers = (0..config.workers).zip(&self.cells);
-        let runs = workers.map(|(worker, status)| {
+        let runs = (0..config.workers).zip(&self.cells).map(|(worker, status)| {
             let parts = &parts;
             self.keep_running(incarnation, status, move |incarnation| {
                 Driver::start(parts(worker, status, incarnation))
@@ -236,9 +237,9 @@ impl Processor {
     /// Learns what became of messages whose partitions went to other instances. The next owner does
     /// not need it; whoever looks into the store does.
     async fn settle(&self, scout: &Scout, clerk: &Clerk) {
-        let config = &self.config;
-        let workers = 0..config.workers;
-        let ours: Vec<String> = workers.map(|worker| config.settings(worker, 0).instance).collect();
+        let (config, workers) = (&self.config, 0..self.config.workers);
+        let ours: Vec<String> =
+            workers.map(|worker| config.settings(worker, 0, 0).instance).collect();
         if let Err(error) = settle_unowned(scout, clerk, &ours).await {
             tracing::debug!(%error, "some messages stay unsettled until the next start");
         }

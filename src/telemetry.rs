@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_statemachine::worker::{Cause, Notice, Renewal};
-use countersign_statemachine::{Author, PartitionId};
+use countersign_statemachine::{Author, PartitionId, Span};
 
 use crate::driver::Identified;
 
@@ -34,6 +34,16 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             offsets = %span,
             "the committed offset is below confirmed messages; they are handled again"
         ),
+        Notice::TakenOver { partition, offset, takeovers } => {
+            taken_over(instance, &name(partition), *offset, *takeovers);
+        }
+        Notice::CarefulBegun { partition, span } => {
+            careful(instance, &name(partition), Some(*span));
+        }
+        Notice::CarefulEnded { partition, offset: _ } => careful(instance, &name(partition), None),
+        Notice::Tried { partition, offset, delivery, most } => {
+            tried(instance, &name(partition), *offset, (*delivery, *most));
+        }
         Notice::InDoubt { number, message } => tracing::warn!(
             instance,
             transaction = number,
@@ -49,24 +59,11 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             error = %message,
             "transaction aborted; its results are sent again"
         ),
-        Notice::Retry { partition, offset, attempt, wait_ms, message } => tracing::warn!(
-            instance,
-            partition = name(partition),
-            offset,
-            attempt,
-            wait_ms,
-            error = %message,
-            "message failed and is tried again"
-        ),
+        Notice::Retry { partition, offset, attempt, wait_ms, message } => {
+            failed(instance, &name(partition), (*offset, *attempt, *wait_ms), message);
+        }
         Notice::DeadLettered { partition, offset, attempts, cause, message } => {
-            let cause = match cause {
-                Cause::AttemptsUsedUp => "attempts used up",
-                Cause::BudgetUsedUp => "retry budget used up",
-                Cause::Rejected => "rejected",
-            };
-            let (partition, error) = (name(partition), message);
-            let told = "message given up; its dead letter goes out with the transaction";
-            tracing::warn!(instance, partition, offset, attempts, cause, %error, "{told}");
+            given_up(instance, &name(partition), (*offset, *attempts), *cause, message);
         }
         Notice::BreakerOpened { message } => {
             let told = "too many messages fail; single ones are tried until one succeeds";
@@ -76,6 +73,49 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             tracing::info!(instance, "a message succeeded; everything is handled again");
         }
         Notice::Renewing { slot, why } => renewing(instance, *slot, *why),
+    }
+}
+
+fn failed(instance: &str, partition: &str, of: (u64, u32, u64), error: &str) {
+    let (offset, attempt, wait_ms) = of;
+    let told = "message failed and is tried again";
+    tracing::warn!(instance, partition, offset, attempt, wait_ms, %error, "{told}");
+}
+
+fn given_up(instance: &str, partition: &str, of: (u64, u32), cause: Cause, error: &str) {
+    let (offset, attempts) = of;
+    let cause = match cause {
+        Cause::AttemptsUsedUp => "attempts used up",
+        Cause::BudgetUsedUp => "retry budget used up",
+        Cause::Rejected => "rejected",
+        Cause::PoisonPill => "poison pill",
+    };
+    let told = "message given up; its dead letter goes out with the transaction";
+    tracing::warn!(instance, partition, offset, attempts, cause, %error, "{told}");
+}
+
+fn taken_over(instance: &str, partition: &str, offset: u64, takeovers: u32) {
+    let told = "the last owner ended without letting the partition go";
+    tracing::warn!(instance, partition, offset, takeovers, "{told}");
+}
+
+fn careful(instance: &str, partition: &str, span: Option<Span>) {
+    if let Some(offsets) = span {
+        let told = "a message may have ended the last owners; these are handled one at a time";
+        tracing::warn!(instance, partition, %offsets, "{told}");
+    } else {
+        tracing::info!(instance, partition, "messages are handled beside each other again");
+    }
+}
+
+/// Most of those that are tried are not to blame.
+fn tried(instance: &str, partition: &str, offset: u64, (delivery, most): (u32, u32)) {
+    if delivery > 1 {
+        let told = "this message ended the process before; nothing else is handled beside it";
+        tracing::warn!(instance, partition, offset, delivery, most, "{told}");
+    } else {
+        let told = "message announced; nothing else is handled beside it";
+        tracing::debug!(instance, partition, offset, delivery, most, "{told}");
     }
 }
 

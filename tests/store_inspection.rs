@@ -186,3 +186,23 @@ fn targets_are_parsed() {
         assert_eq!(parse_target(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn the_story_of_a_poison_pill_says_why_it_was_given_up() {
+    let image = MemoryImage::shared();
+    let mut journal = open(&image, 0xa1, DAY_MS);
+    let id = journal.intern("orders", 3, [1; 16]).unwrap();
+    let (span, ended) = (Span::one(7), "the process ended in each of the 3 times");
+    let entries = [
+        moved(id, span, Event::Start, Note::None),
+        moved(id, span, Event::RolledBack(Reason::Crashed), Note::Failure(ended.into())),
+        moved(id, span, Event::Again, Note::None),
+        moved(id, span, Event::Start, Note::None),
+        moved(id, span, Event::Committed(Outcome::DeadLettered), Note::Transaction(4)),
+    ];
+    journal.append(&entries, DAY_MS + 1_000).unwrap();
+    let told = told(&journal, 7);
+    let pill = "it was taken for a poison pill, and not handled\n      error: the process ended in";
+    assert!(told.contains(pill), "{told}");
+    assert!(!told.contains("taken over") && !told.contains("killed"), "{told}");
+}

@@ -101,6 +101,7 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::Handle { partition, epoch, lane, spans, .. } => {
             Some(Input::Finished { partition, epoch, lane, spans })
         }
+        Effect::AskSolo => Some(Input::Solo),
         Effect::Flush { slot } => {
             Some(Input::Slot(slot, SlotEvent::Flushed { outputs: Vec::new() }))
         }
@@ -110,6 +111,7 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::Assign(_)
         | Effect::Unassign(_)
         | Effect::Leave
+        | Effect::EndSolo
         | Effect::DeadLetter(_)
         | Effect::Interrupt { .. }
         | Effect::Forget { .. }

@@ -98,6 +98,11 @@ fn judge(error: &RunError) -> (Exit, Option<&'static str>) {
         RunError::Message { .. } => {
             (Exit::Policy, Some("remove the cause and start again: the message is not passed over"))
         }
+        RunError::PoisonPill { .. } => {
+            let hint =
+                "give --dead-letters a topic; or mend the handler and raise --max-deliveries";
+            (Exit::Policy, Some(hint))
+        }
         RunError::Breaker { .. } => {
             (Exit::Policy, Some("see why; what was given up before is in the dead letters"))
         }

@@ -142,6 +142,9 @@ pub(crate) struct Settings {
     /// How often a message may fail before it is given up [default: without limit]
     #[arg(long, value_name = "N", help_heading = "Failures")]
     max_attempts: Option<u32>,
+    /// How often a message may end the process before it is given up [default: 3]
+    #[arg(long, value_name = "N", help_heading = "Failures")]
+    max_deliveries: Option<u32>,
     /// The topic for messages that failed for good [default: none, they stop the processor]
     #[arg(long, value_name = "TOPIC", help_heading = "Failures")]
     dead_letters: Option<String>,
@@ -248,6 +251,7 @@ impl Settings {
             connect_timeout: self.connect_timeout.or(file.connect_timeout),
             drain: self.drain.or(file.drain),
             max_attempts: self.max_attempts.or(file.max_attempts),
+            max_deliveries: self.max_deliveries.or(file.max_deliveries),
             dead_letters: self.dead_letters.or(file.dead_letters),
             on_many_failures: self.on_many_failures.or(file.on_many_failures),
             retry_base: self.retry_base.or(file.retry_base),
@@ -286,6 +290,7 @@ impl Settings {
         set(&mut config.instance, self.instance.clone());
         config.transactional_id_prefix.clone_from(&self.transactional_id_prefix);
         config.retry = self.retries();
+        set(&mut config.deliveries, self.max_deliveries);
         set(&mut config.workers, self.workers);
         set(&mut config.order, self.order.map(Into::into));
         set(&mut config.concurrency, self.concurrency);

@@ -13,10 +13,12 @@ use world::{Choice, World, settings};
 const STEPS_MAX: usize = 400;
 
 fuzz_target!(|input: (bool, u8, Vec<u64>)| {
-    let (pipelined, order, choices) = input;
-    let order = [Order::Partition, Order::Key, Order::None][usize::from(order % 3)];
+    let (pipelined, kind, choices) = input;
+    let (order, has_pills) = (kind % 3, kind / 3 % 2 == 1);
+    let order = [Order::Partition, Order::Key, Order::None][usize::from(order)];
     let settings = settings(if pipelined { 2 } else { 1 });
     let mut world = World::new(Settings { order, ..settings });
+    world.kafka.has_pills = has_pills;
     for partition in 0..world::PARTITIONS {
         world.kafka.log(partition).messages = vec![true, true, false, true, true];
     }

@@ -18,6 +18,7 @@ use super::poll::{Command, Grant};
 use super::run::{Progress, Results, RunInput};
 use super::shelf::{Running, Shelf};
 use super::slot::{Order, Sending};
+use super::solo::{Seat, Turn};
 
 impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -32,9 +33,13 @@ impl Driver {
             Effect::Write { write, entries } => {
                 self.clerk.append(self.number, write, entries, &self.inbox);
             }
-            Effect::Handle { partition, epoch, lane, spans, attempt } => {
-                self.start_run((partition, epoch, lane), spans, attempt);
+            Effect::Handle { partition, epoch, lane, spans, attempt, solo } => {
+                let solo = self.seat.turn().filter(|_| solo);
+                let turn = solo.unwrap_or_else(|| Turn::shared(&self.gate));
+                self.start_run((partition, epoch, lane), spans, (attempt, turn));
             }
+            Effect::AskSolo => self.seat.ask(&self.gate),
+            Effect::EndSolo => self.seat = Seat::Empty,
             Effect::DeadLetter(given_up) => self.dead_letter(given_up),
             Effect::Interrupt { partition } => {
                 if let Some(shelf) = self.shelves.get(&partition) {
@@ -104,7 +109,7 @@ impl Driver {
         &mut self,
         (id, epoch, lane): (PartitionId, u64, u64),
         spans: Vec<Span>,
-        attempt: u32,
+        (attempt, turn): (u32, Turn),
     ) {
         let (Some(shelf), Some(known)) = (self.shelves.get_mut(&id), self.known.get(&id)) else {
             return;
@@ -127,6 +132,7 @@ impl Driver {
             interrupted: Arc::clone(&interrupted),
             deadline: self.deadline,
             rate: self.rate.clone(),
+            turn,
             results: Results::default(),
         };
         let work = Arc::clone(&self.work);

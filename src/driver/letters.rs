@@ -44,6 +44,7 @@ impl Driver {
                 Cause::BudgetUsedUp => LetterDisposition::RetryBudgetExhausted,
                 Cause::AttemptsUsedUp => LetterDisposition::MaxDeliveryAttemptsReached,
                 Cause::Rejected => LetterDisposition::ClientRejected,
+                Cause::PoisonPill => LetterDisposition::PoisonPill,
             },
             partition: shelf.partition.clone(),
             offset,

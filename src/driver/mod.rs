@@ -21,6 +21,7 @@ mod run;
 mod scout;
 mod shelf;
 mod slot;
+mod solo;
 
 pub use host::Host;
 
@@ -32,6 +33,7 @@ pub(crate) use letters::LetterBox;
 pub(crate) use rate::Rate;
 pub(crate) use run::{Progress, RunInput, run_alone};
 pub(crate) use scout::{Scout, existing, persistently};
+pub(crate) use solo::Gate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +60,7 @@ use jobs::Finding;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slot::{Order, SlotConfig, SlotLoop};
+use solo::Seat;
 
 /// What a driver is made of.
 pub(crate) struct Parts<K: Kafka> {
@@ -75,6 +78,8 @@ pub(crate) struct Parts<K: Kafka> {
     /// How long one call of the handler may take.
     pub(crate) deadline: Option<Duration>,
     pub(crate) rate: Rate,
+    /// What the handlers of all workers pass.
+    pub(crate) gate: Gate,
     /// How much input may be in memory.
     pub(crate) budget_bytes: usize,
     pub(crate) work: Arc<dyn Work>,
@@ -129,6 +134,8 @@ pub(crate) struct Driver {
     /// What the producers are made with.
     sizes: watch::Receiver<Sizes>,
     provenance: bool,
+    gate: Gate,
+    seat: Seat,
     work: Arc<dyn Work>,
     author: Author,
     /// Whether the worker is told the messages' keys.
@@ -207,6 +214,8 @@ impl Driver {
             sizes: parts.destinations.limits.sizes(),
             destinations: parts.destinations,
             provenance: parts.provenance,
+            gate: parts.gate,
+            seat: Seat::default(),
             work: parts.work,
             clerk: parts.clerk,
             scout: parts.scout,
@@ -269,6 +278,7 @@ impl Driver {
             }
             Ok(()) = self.sizes.changed() => self.handle(Input::Outdated),
             Some(finding) = self.jobs.next(), if !self.jobs.is_empty() => self.learn(finding)?,
+            () = self.seat.granted() => self.handle(Input::Solo),
             () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
                 self.handle(Input::Tick);
             }

@@ -14,6 +14,7 @@ use crate::kafka::{Batch, Output, Record};
 
 use super::inbox::{Inbox, News};
 use super::rate::Rate;
+use super::solo::{Gate, Turn};
 
 /// The messages of a run.
 pub(crate) struct RunInput {
@@ -103,6 +104,7 @@ pub(crate) struct Progress {
     /// How long one call of the handler may take.
     pub(super) deadline: Option<Duration>,
     pub(super) rate: Rate,
+    pub(super) turn: Turn,
     pub(super) results: Results,
 }
 
@@ -138,7 +140,7 @@ impl Progress {
         }
     }
 
-    /// Waits until so many messages may be handled; whether they may, or the run should stop.
+    /// Waits until so many messages may be handled, now; whether they may, or the run should stop.
     pub(crate) async fn may_handle(&mut self, messages: usize) -> bool {
         for _ in 0..messages {
             if self.is_interrupted() {
@@ -147,12 +149,18 @@ impl Progress {
             if !self.rate.is_free() {
                 // What is done already is not held back.
                 self.report();
+                self.turn.pause();
                 if !self.rate.wait(|| self.is_interrupted()).await {
                     return false;
                 }
             }
         }
-        true
+        if self.turn.is_given() {
+            return true;
+        }
+        self.report();
+        let interrupted = Arc::clone(&self.interrupted);
+        self.turn.wait(|| interrupted.load(Ordering::Relaxed)).await
     }
 
     /// Waits for a call of the handler, as long as it may take.
@@ -208,6 +216,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
         interrupted: Arc::new(AtomicBool::new(false)),
         deadline: None,
         rate: Rate::default(),
+        turn: Turn::shared(&Gate::default()),
         results: Results::default(),
     };
     work.run(RunInput { batches: vec![(batch, 0)], spans: vec![span], attempt: 0 }, progress).await;
@@ -241,6 +250,7 @@ mod tests {
             interrupted: Arc::new(AtomicBool::new(false)),
             deadline: Some(Duration::from_secs(5)),
             rate: Rate::default(),
+            turn: Turn::shared(&Gate::default()),
             results: Results::default(),
         }
     }

@@ -189,6 +189,9 @@ fn told(happened: &Happened) -> String {
         ("reply lost", _) => {
             "its transaction was to be committed, and the reply was lost".to_owned()
         }
+        ("rolled back", "crashed") if happened.error.is_some() => {
+            "it was taken for a poison pill, and not handled".to_owned()
+        }
         ("rolled back", "crashed") if !after => "the partition was taken over anew while it was \
                                                  being handled; Kafka's committed offset showed \
                                                  that nothing of it had become visible"

@@ -28,8 +28,10 @@ pub struct Author {
 pub struct Trial {
     /// The message.
     pub offset: u64,
-    /// How often it was announced.
+    /// How often it was announced without an end that somebody lived to tell.
     pub deliveries: u32,
+    /// Whether it is announced now: the last of the deliveries is under way.
+    pub announced: bool,
 }
 
 /// What a commit says beyond its offset.
@@ -49,7 +51,11 @@ pub struct CommitMetadata {
     pub released: bool,
     /// Takeovers in a row, with this very offset, that found no `released`.
     pub takeovers: u32,
-    /// The message that is being tried alone.
+    /// The owner has done messages since it took the partition up, other than by trying them.
+    pub advanced: bool,
+    /// Messages below this offset are tried one at a time.
+    pub careful: Option<u64>,
+    /// The message that is being tried, or was the last time.
     pub trial: Option<Trial>,
 }
 
@@ -72,6 +78,10 @@ const VERSION: u8 = 1;
 const HAS_PREV: u8 = 1;
 const RELEASED: u8 = 1 << 1;
 const HAS_TRIAL: u8 = 1 << 2;
+const ANNOUNCED: u8 = 1 << 3;
+const CAREFUL: u8 = 1 << 4;
+const ADVANCED: u8 = 1 << 5;
+const KNOWN: u8 = HAS_PREV | RELEASED | HAS_TRIAL | ANNOUNCED | CAREFUL | ADVANCED;
 
 /// How long an author's name may be for [`CommitMetadata::most_bytes`] to hold.
 pub const NAME_BYTES_MAX: usize = 80;
@@ -80,7 +90,8 @@ pub const NAME_BYTES_MAX: usize = 80;
 pub const ATTEMPT_MAX: u32 = 0x3fff;
 
 /// Everything but the two lists, with the longest numbers, and one failed message to spare.
-const FRAME_BYTES: u64 = 2 + 2 * (1 + NAME_BYTES_MAX as u64 + 8 + 10) + 16 + 5 + 2 * 10 + 15 + 13;
+const FRAME_BYTES: u64 =
+    2 + 2 * (1 + NAME_BYTES_MAX as u64 + 8 + 10) + 16 + 5 + 2 * 10 + 10 + 15 + 13;
 
 impl CommitMetadata {
     /// At most how many bytes metadata takes that lists so many completed spans and failed
@@ -124,6 +135,9 @@ impl CommitMetadata {
             put_varint(&mut out, u64::from(attempt));
             from = at;
         }
+        if let Some(until) = self.careful {
+            put_varint(&mut out, distance(offset, until));
+        }
         if let Some(trial) = self.trial {
             put_varint(&mut out, distance(offset, trial.offset));
             put_varint(&mut out, u64::from(trial.deliveries));
@@ -137,17 +151,15 @@ impl CommitMetadata {
     }
 
     fn flags(&self) -> u8 {
-        let mut flags = 0;
-        if self.prev.is_some() {
-            flags |= HAS_PREV;
-        }
-        if self.released {
-            flags |= RELEASED;
-        }
-        if self.trial.is_some() {
-            flags |= HAS_TRIAL;
-        }
-        flags
+        let flags = [
+            (HAS_PREV, self.prev.is_some()),
+            (RELEASED, self.released),
+            (HAS_TRIAL, self.trial.is_some()),
+            (ANNOUNCED, self.trial.is_some_and(|trial| trial.announced)),
+            (CAREFUL, self.careful.is_some()),
+            (ADVANCED, self.advanced),
+        ];
+        flags.into_iter().filter(|(_, set)| *set).fold(0, |flags, (flag, _)| flags | flag)
     }
 
     /// Decodes what a commit of `offset` says. Inverse of [`encode`](Self::encode), and strict:
@@ -162,21 +174,41 @@ impl CommitMetadata {
             version => return Err(MetadataError::UnknownVersion(version)),
         }
         let flags = input.byte()?;
-        if flags & !(HAS_PREV | RELEASED | HAS_TRIAL) != 0 {
+        let has = |flag| flags & flag != 0;
+        if flags & !KNOWN != 0 || has(ANNOUNCED) && !has(HAS_TRIAL) {
             return Err(input.malformed());
         }
         let author = input.author()?;
-        let prev = if flags & HAS_PREV == 0 { None } else { Some(input.author()?) };
+        let prev = if has(HAS_PREV) { Some(input.author()?) } else { None };
         let topic_id = input.array()?;
         let takeovers = input.varint_u32()?;
         let completed = input.completed(offset)?;
         let attempts = input.attempts(offset)?;
-        let trial = if flags & HAS_TRIAL == 0 { None } else { Some(input.trial(offset)?) };
+        let careful = if has(CAREFUL) { Some(input.beyond(offset)?) } else { None };
+        let trial = if has(HAS_TRIAL) {
+            Some(Trial {
+                offset: input.beyond(offset)?,
+                deliveries: input.varint_u32()?,
+                announced: has(ANNOUNCED),
+            })
+        } else {
+            None
+        };
         if input.at != bytes.len() {
             return Err(input.malformed());
         }
-        let released = flags & RELEASED != 0;
-        Ok(Self { author, prev, topic_id, completed, attempts, released, takeovers, trial })
+        Ok(Self {
+            author,
+            prev,
+            topic_id,
+            completed,
+            attempts,
+            released: has(RELEASED),
+            takeovers,
+            advanced: has(ADVANCED),
+            careful,
+            trial,
+        })
     }
 }
 
@@ -304,8 +336,8 @@ impl Input<'_> {
         Ok(attempts)
     }
 
-    fn trial(&mut self, offset: u64) -> Result<Trial, MetadataError> {
+    fn beyond(&mut self, offset: u64) -> Result<u64, MetadataError> {
         let gap = self.varint()?;
-        Ok(Trial { offset: self.sum(offset, gap)?, deliveries: self.varint_u32()? })
+        self.sum(offset, gap)
     }
 }

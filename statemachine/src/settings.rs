@@ -11,8 +11,10 @@ use crate::retry::Retries;
 pub struct Settings {
     /// The instance's name with its worker, as in the transactional id.
     pub instance: String,
-    /// Random per start of the process.
+    /// Random per start of the process; a worker that starts anew within it has the next number.
     pub incarnation: u64,
+    /// The incarnation that the process began with.
+    pub process: u64,
     /// How many producers alternate: 1, or 2 for pipelined transactions.
     pub slots: u32,
     /// How long a transaction is filled at most.
@@ -26,6 +28,9 @@ pub struct Settings {
     pub transaction_timeout: Duration,
     /// How many messages one call of `Handle` covers at most.
     pub handle_records: u64,
+    /// How many messages of a partition are under way before its first commit, if the last owner
+    /// ended without a word: one of them may have ended it, and few are quickly tried.
+    pub takeover_records: u64,
     /// Which messages of a partition wait for each other.
     pub order: Order,
     /// How many handlers run at once.
@@ -42,6 +47,8 @@ pub struct Settings {
     pub expired: Expired,
     /// How failed messages are tried again, by the class of their error.
     pub retry: Retries,
+    /// How often a message may end the process while it is announced.
+    pub deliveries: u32,
     /// What happens to a message that failed for good.
     pub give_up: GiveUp,
     /// When handling is cut down to single messages; `None`: never.
@@ -70,12 +77,14 @@ impl Settings {
         Self {
             instance: instance.into(),
             incarnation,
+            process: incarnation,
             slots: 2,
             commit_interval: Duration::from_millis(100),
             commit_pause: Duration::from_millis(5),
             transaction_records: 1_000_000,
             transaction_timeout: Duration::from_secs(10),
             handle_records: 2_000,
+            takeover_records: 128,
             order: Order::Partition,
             concurrency: 128,
             // Of 4,096 characters, the brokers' default.
@@ -85,6 +94,7 @@ impl Settings {
             start: StartAt::Earliest,
             expired: Expired::Fail,
             retry: Retries::default(),
+            deliveries: 3,
             give_up: GiveUp::Stop,
             breaker: None,
             abort_backoff: Backoff { max: Duration::from_secs(5), ..Backoff::default() },
@@ -93,7 +103,8 @@ impl Settings {
     }
 }
 
-/// What happens to a message that failed for good: as often as it may, or permanently.
+/// What happens to a message that failed for good: as often as it may, or permanently, or by ending
+/// the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GiveUp {
     /// The worker stops; the message stays undone.

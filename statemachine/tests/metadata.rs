@@ -52,12 +52,19 @@ fn attempts(offset: u64) -> impl Strategy<Value = Vec<(u64, u32)>> {
 /// An offset and what a commit of it may say.
 fn commit() -> impl Strategy<Value = (u64, CommitMetadata)> {
     magnitude(OFFSET_MAX).prop_flat_map(|offset| {
-        let trial = (magnitude(1 << 50), any::<u32>())
-            .prop_map(move |(gap, deliveries)| Trial { offset: offset + gap, deliveries });
-        let lists = (completed(offset), attempts(offset), prop::option::of(trial));
-        let flags = (any::<[u8; 16]>(), any::<bool>(), any::<u32>());
-        (author(), prop::option::of(author()), lists, flags).prop_map(
-            move |(author, prev, (completed, attempts, trial), (topic_id, released, takeovers))| {
+        let trial = (magnitude(1 << 50), any::<u32>(), any::<bool>()).prop_map(
+            move |(gap, deliveries, announced)| {
+                let offset = offset + gap;
+                Trial { offset, deliveries, announced }
+            },
+        );
+        let careful = magnitude(1 << 50).prop_map(move |gap| offset + gap);
+        let careful = (prop::option::of(careful), prop::option::of(trial), any::<u32>());
+        let lists = (completed(offset), attempts(offset));
+        let flags = (any::<[u8; 16]>(), any::<bool>(), any::<bool>());
+        (author(), prop::option::of(author()), lists, flags, careful).prop_map(
+            move |(author, prev, lists, flags, (careful, trial, takeovers))| {
+                let ((completed, attempts), (topic_id, released, advanced)) = (lists, flags);
                 let metadata = CommitMetadata {
                     author,
                     prev,
@@ -66,6 +73,8 @@ fn commit() -> impl Strategy<Value = (u64, CommitMetadata)> {
                     attempts,
                     released,
                     takeovers,
+                    advanced,
+                    careful,
                     trial,
                 };
                 (offset, metadata)
@@ -179,7 +188,9 @@ fn example() -> CommitMetadata {
         attempts: vec![(1_000, 2), (1_001, 1)],
         released: true,
         takeovers: 5,
-        trial: Some(Trial { offset: 1_000, deliveries: 3 }),
+        advanced: true,
+        careful: Some(1_009),
+        trial: Some(Trial { offset: 1_000, deliveries: 3, announced: true }),
     }
 }
 
@@ -187,13 +198,14 @@ fn example() -> CommitMetadata {
 #[test]
 fn the_bytes_of_version_1_stay() {
     let bytes: Vec<u8> = [
-        &[1, 0b111][..],
+        &[1, 0b11_1111][..],
         &[3, b'a', b'-', b'0', 0, 0, 0, 0, 0, 0, 1, 2, 0xac, 0x02],
         &[1, b'b', 0, 0, 0, 0, 0, 0, 0, 7, 0],
         &[9; 16],
         &[5],
         &[2, 2, 0, 7, 0xc7, 0x01],
         &[2, 0, 2, 1, 1],
+        &[9],
         &[0, 3],
     ]
     .concat();
@@ -212,12 +224,15 @@ fn bytes_that_no_encoder_writes_are_refused() {
         attempts: vec![],
         released: false,
         takeovers: 0,
+        advanced: false,
+        careful: None,
         trial: None,
     };
     let head = plain.encode(0);
     let lists = head.len() - 3;
-    let cases: [(&str, usize, Vec<u8>); 8] = [
-        ("an unknown flag", 1, vec![8]),
+    let cases: [(&str, usize, Vec<u8>); 9] = [
+        ("an unknown flag", 1, vec![64]),
+        ("an announcement of nothing", 1, vec![8]),
         ("a name that is not text", 2, vec![1, 0xff]),
         ("a long zero", lists, vec![0x80, 0, 0, 0]),
         ("takeovers beyond 32 bits", lists, vec![0xff, 0xff, 0xff, 0xff, 0x1f, 0, 0]),

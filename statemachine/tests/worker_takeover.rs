@@ -16,7 +16,7 @@ use story::{P, Story, settings, span};
 
 /// A partition taken up from a commit at 0 that lists what is done.
 fn taking_over(settings: Settings, completed: Vec<Span>) -> Story {
-    let author = Author { instance: settings.instance.clone(), incarnation: 9, number: 1 };
+    let author = Author { instance: settings.instance.clone(), incarnation: 9 << 40, number: 1 };
     let metadata = CommitMetadata {
         prev: Some(author.clone()),
         author,
@@ -25,6 +25,8 @@ fn taking_over(settings: Settings, completed: Vec<Span>) -> Story {
         attempts: Vec::new(),
         released: false,
         takeovers: 0,
+        advanced: false,
+        careful: None,
         trial: None,
     };
     let mut story = Story::new(settings);

@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use world::{Choice, World, settings};
 
 fn live(slots: u32, order: Order, choices: &[u64]) {
-    let mut world = World::new(Settings { order, ..settings(slots) });
+    live_with(World::new(Settings { order, ..settings(slots) }), choices);
+}
+
+fn live_with(mut world: World, choices: &[u64]) {
     for partition in 0..world::PARTITIONS {
         world.kafka.log(partition).messages = vec![true, true, false, true, true];
     }
@@ -52,5 +55,45 @@ proptest! {
         slots in 1..=2_u32,
     ) {
         live(slots, Order::None, &choices);
+    }
+}
+
+proptest! {
+    // Each has many processes.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(64)
+    })]
+
+    /// While nothing else goes wrong, nobody else is ever announced when a process ends.
+    #[test]
+    fn neighbours_of_messages_that_end_the_process_are_not_blamed(
+        lens in prop::collection::vec(0..60_usize, 3),
+        order in prop_oneof![Just(Order::Partition), Just(Order::Key), Just(Order::None)],
+        slots in 1..=2_u32,
+    ) {
+        let mut world = World::new(Settings { order, ..settings(slots) });
+        world.kafka.has_pills = true;
+        for (partition, len) in (0..).zip(&lens) {
+            world.kafka.log(partition).messages = vec![true; *len];
+        }
+        world.heal();
+        let blamed = world.suspected();
+        prop_assert!(blamed.iter().all(|(_, _, is_pill)| *is_pill), "{blamed:?}");
+        let pills = lens.iter().any(|len| *len > 20);
+        prop_assert!(!pills || blamed.len() >= 3, "{lens:?}: {blamed:?}");
+    }
+
+    /// And they alone are given up for it, beside those whose processes were ended by something
+    /// else as often.
+    #[test]
+    fn messages_that_end_the_process_become_dead_letters(
+        choices in prop::collection::vec(any::<u64>(), 0..300),
+        order in prop_oneof![Just(Order::Partition), Just(Order::Key), Just(Order::None)],
+        slots in 1..=2_u32,
+    ) {
+        let mut world = World::new(Settings { order, ..settings(slots) });
+        world.kafka.has_pills = true;
+        live_with(world, &choices);
     }
 }

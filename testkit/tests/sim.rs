@@ -2,6 +2,7 @@
 //! Method: worlds from seeds; and evidence that is tampered with, one promise at a time.
 //! `make sim SEEDS=1000` runs more.
 
+use countersign::dead_letter::LetterDisposition;
 use countersign::kafka::TopicPartition;
 use countersign::statemachine::State;
 use countersign_testkit::model::CommitRecord;
@@ -121,6 +122,31 @@ fn outputs_out_of_order_are_found() {
         .expect("many outputs go from one partition to another");
     evidence.outputs.swap(20, later);
     assert_eq!(broken(&evidence), "order");
+}
+
+/// The evidence of a run in which a message ends its processes.
+fn poisoned() -> Evidence {
+    let letters = Some(("dead".to_owned(), 1));
+    let world = World { letters, pill_of: Some(61), ..World::calm(7) };
+    run(&world).evidence.expect("a run without a failure is judged")
+}
+
+#[test]
+fn a_message_that_is_blamed_without_an_announcement_is_found() {
+    let mut evidence = poisoned();
+    let poison = LetterDisposition::PoisonPill;
+    let letters = evidence.outputs.iter().filter(|seen| seen.disposition == Some(poison)).count();
+    assert!(letters > 0, "the world has a pill");
+    evidence.outputs[0].disposition = Some(poison);
+    assert_eq!(broken(&evidence), "no_blame");
+}
+
+#[test]
+fn a_poison_pill_that_is_not_found_is_found() {
+    let mut evidence = poisoned();
+    let letters = evidence.outputs.iter_mut().filter_map(|seen| seen.disposition.as_mut());
+    letters.for_each(|disposition| *disposition = LetterDisposition::ClientRejected);
+    assert_eq!(broken(&evidence), "no_blame");
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl Worker {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             if partition.tenure == Tenure::Owned {
                 partition.tenure = Tenure::Leaving { deadline };
+                partition.end_trial();
                 if partition.is_running() {
                     self.effects.push_back(Effect::Interrupt { partition: id });
                 }

@@ -9,7 +9,8 @@ use crate::entry::{End, Entry, Part, PartitionId, TransactionRecord};
 use crate::metadata::Author;
 use crate::state::Reason;
 
-use super::effect::{Effect, Notice};
+use super::effect::Effect;
+use super::notice::Notice;
 use super::partition::{Partition, Tenure};
 use super::transaction::{Slot, Stage, Transaction};
 use super::window::Phase;
@@ -74,7 +75,7 @@ impl Worker {
     }
 
     fn wants_transaction(&self) -> bool {
-        if self.partitions.values().any(|p| p.has_finished() || p.held && p.wants_commit()) {
+        if self.partitions.values().any(|p| p.has_finished() || p.hurries() && p.wants_commit()) {
             return true;
         }
         let rested =
@@ -128,7 +129,7 @@ impl Worker {
     }
 
     fn close(&mut self) {
-        let urgent = self.is_urgent();
+        let urgent = self.is_urgent() || self.partitions.values().any(Partition::hurries);
         let alone = !self.alone.is_empty();
         let early = self.early_end().is_some_and(|due| due <= self.now);
         let Some(back) = self.transactions.back_mut() else { return };
@@ -197,7 +198,13 @@ impl Worker {
                 continue;
             }
             let mut beyond = partition.window.spans(|phase| phase == Phase::Sent { number });
+            let was_careful = partition.caution.until.is_some();
             moves.extend(partition.committed(number, sent));
+            if was_careful && partition.caution.until.is_none() {
+                let offset = partition.position;
+                self.effects
+                    .push_back(Effect::Notice(Notice::CarefulEnded { partition: id, offset }));
+            }
             let offset = partition.position;
             beyond.retain(|span| span.first > offset);
             self.effects.push_back(Effect::Release { partition: id, offset, beyond });

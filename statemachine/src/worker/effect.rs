@@ -6,6 +6,7 @@ use crate::entry::{Entry, PartitionId};
 use crate::span::Span;
 
 use super::input::{Call, Failure};
+use super::notice::Notice;
 
 /// Something to be done outside. Effects are to be started in the order they are given.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +48,14 @@ pub enum Effect {
         spans: Vec<Span>,
         /// How often the first of them failed before.
         attempt: u32,
+        /// Whether it runs under the solo that this worker has.
+        solo: bool,
     },
+    /// Wait until no handler of the process runs, and keep others from starting; answered by
+    /// `Input::Solo`.
+    AskSolo,
+    /// The solo is over, or is not waited for any more: others may run.
+    EndSolo,
     /// The message is given up: its dead letter is its only output. It comes before the `Send` of
     /// the message.
     DeadLetter(GivenUp),
@@ -182,97 +190,8 @@ pub enum Cause {
     BudgetUsedUp,
     /// Trying again cannot help.
     Rejected,
-}
-
-/// Something an operator should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A partition is given to this worker, and this is where it starts.
-    Recovered {
-        /// Which partition.
-        partition: PartitionId,
-        /// The next offset to be read.
-        offset: u64,
-        /// Messages that an earlier process left unfinished and Kafka shows as done.
-        found_done: u64,
-        /// Messages that an earlier process left unfinished and that are handled again.
-        again: u64,
-    },
-    /// The committed offset was set by another tool.
-    OutsideReset {
-        /// Which partition.
-        partition: PartitionId,
-        /// The committed offset.
-        offset: u64,
-    },
-    /// The committed offset is below messages that were confirmed: they are handled again.
-    Rewound {
-        /// Which partition.
-        partition: PartitionId,
-        /// From where on.
-        span: Span,
-    },
-    /// The reply to a commit was lost.
-    InDoubt {
-        /// The transaction's number.
-        number: u64,
-        /// The error.
-        message: String,
-    },
-    /// A transaction in doubt was decided.
-    Decided {
-        /// The transaction's number.
-        number: u64,
-        /// Whether it was committed.
-        committed: bool,
-    },
-    /// A transaction was aborted.
-    Aborted {
-        /// The transaction's number.
-        number: u64,
-        /// The error.
-        message: String,
-    },
-    /// A message failed and is tried again.
-    Retry {
-        /// Which partition.
-        partition: PartitionId,
-        /// Which message.
-        offset: u64,
-        /// How often it has failed.
-        attempt: u32,
-        /// When it is tried again, in milliseconds from now.
-        wait_ms: u64,
-        /// The error.
-        message: String,
-    },
-    /// A message is given up and becomes a dead letter.
-    DeadLettered {
-        /// Which partition.
-        partition: PartitionId,
-        /// Which message.
-        offset: u64,
-        /// How often it has failed.
-        attempts: u32,
-        /// Why it is given up.
-        cause: Cause,
-        /// The error.
-        message: String,
-    },
-    /// Too much fails: single messages are tried until one succeeds.
-    BreakerOpened {
-        /// The last error.
-        message: String,
-    },
-    /// A message succeeded: everything is handled again.
-    BreakerClosed,
-    /// A producer is created anew.
-    Renewing {
-        /// Which slot.
-        slot: u32,
-        /// Why.
-        why: Renewal,
-    },
+    /// It ended the process as often as it may.
+    PoisonPill,
 }
 
 /// Why a worker stopped by itself.
@@ -307,6 +226,20 @@ pub enum StopReason {
         attempts: u32,
         /// The error.
         message: String,
+    },
+    /// A message ends the process each time it is handled, and policy does not allow to pass over
+    /// it.
+    #[error(
+        "the message at offset {offset} stops the processor: the process ended in each of the \
+         {deliveries} times that it was handled with nothing beside it"
+    )]
+    PoisonPill {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which message.
+        offset: u64,
+        /// How often it ended the process while it was announced.
+        deliveries: u32,
     },
     /// So much fails that policy does not allow to go on.
     #[error("too many messages fail, the last one at offset {offset}: {message}")]

@@ -8,8 +8,9 @@ use crate::span::Span;
 use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
-use super::effect::{Cause, Effect, GivenUp, Notice, StopReason};
+use super::effect::{Cause, Effect, GivenUp, StopReason};
 use super::input::{Failure, FailureKind};
+use super::notice::Notice;
 use super::schedule::Allowance;
 use super::{Time, Worker};
 
@@ -102,7 +103,7 @@ impl Worker {
     }
 
     /// The message is finished: its dead letter is its output.
-    fn dead_letter(
+    pub(super) fn dead_letter(
         &mut self,
         id: PartitionId,
         offset: u64,

@@ -73,7 +73,10 @@ impl Worker {
     pub(super) fn advance_handling(&mut self) {
         self.retry_due();
         self.admit();
-        self.begin_runs();
+        self.advance_trials();
+        if !self.stopped {
+            self.begin_runs();
+        }
     }
 
     /// Admits what there is room for, one batch per write: what is admitted while another write is
@@ -112,6 +115,7 @@ impl Worker {
                 lane: begun.lane,
                 spans: begun.spans,
                 attempt: begun.attempt,
+                solo: false,
             });
         }
     }

@@ -93,6 +93,8 @@ pub enum Input {
         /// Which lane.
         lane: u64,
     },
+    /// No other handler of the process runs, and none starts before `EndSolo`; answers `AskSolo`.
+    Solo,
     /// Something happened on a producer slot.
     Slot(u32, SlotEvent),
     /// The stable commits of partitions; answers `ReadCommits`.

@@ -120,6 +120,23 @@ impl Lanes {
         !self.ready.is_empty()
     }
 
+    /// The first message that can be handled now.
+    pub(crate) fn first_ready(&self) -> Option<u64> {
+        self.ready.first().map(|(at, _)| *at)
+    }
+
+    /// Whether a message can be handled now.
+    pub(crate) fn is_ready(&self, offset: u64) -> bool {
+        let lane = self.of(Span::one(offset)).next();
+        lane.is_some_and(|(lane, _)| self.ready.contains(&(offset, lane)))
+    }
+
+    /// The first message that may be admitted next.
+    pub(crate) fn first_next(&self) -> Option<u64> {
+        let firsts = [self.heads.first(), self.behind.first()];
+        firsts.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
     /// Notes the lanes of messages that were read: in `order = key` one hash for each.
     pub(crate) fn note(&mut self, spans: &[Span], keys: &[u64], from: u64) {
         match self.order {

@@ -14,9 +14,11 @@
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
 //! `assignment` (who owns what), `handling` (from received to finished), `commit` (from finished to
-//! done), `slots` (what the producers report).
+//! done), `slots` (what the producers report); `caution` and `trials` find messages that end the
+//! process.
 
 mod assignment;
+mod caution;
 mod commit;
 mod effect;
 mod failing;
@@ -24,17 +26,18 @@ mod handling;
 mod input;
 mod journal;
 mod lanes;
+mod notice;
 mod partition;
 mod recovery;
 mod schedule;
 mod slots;
 mod transaction;
+mod trials;
 mod window;
 
-pub use effect::{
-    Cause, Effect, GivenUp, Notice, Position, PositionError, Renewal, Start, StopReason,
-};
+pub use effect::{Cause, Effect, GivenUp, Position, PositionError, Renewal, Start, StopReason};
 pub use input::{Call, Commit, Failure, FailureKind, Found, Input, Label, Refusal, SlotEvent};
+pub use notice::Notice;
 pub use recovery::settle_unowned;
 pub use transaction::is_suspicious;
 
@@ -50,6 +53,7 @@ use assignment::{Drain, Rebalance};
 use journal::Journal;
 use partition::{Partition, Tenure};
 use transaction::{Slot, Transaction};
+use trials::Solo;
 
 /// Time since an arbitrary start, on a clock that never goes back.
 pub type Time = Duration;
@@ -96,6 +100,9 @@ pub struct Worker {
     alone: BTreeMap<PartitionId, Vec<Span>>,
     /// The partition whose handler was begun last.
     served: Option<PartitionId>,
+    /// The partition of the message that was tried last.
+    tried: Option<PartitionId>,
+    solo: Solo,
     breaker: Option<Breaker>,
     /// When a slot was fenced without a reason that is known.
     fences: VecDeque<Time>,
@@ -129,6 +136,8 @@ impl Worker {
             resume_at: now,
             alone: BTreeMap::new(),
             served: None,
+            tried: None,
+            solo: Solo::NO,
             breaker: settings.breaker.map(|it| Breaker::new(it, settings.seed)),
             fences: VecDeque::new(),
             outdated: BTreeSet::new(),
@@ -173,6 +182,7 @@ impl Worker {
                 self.on_letter_too_large(partition, epoch, offset, message);
             }
             Input::Yielded { partition, epoch, lane } => self.on_yielded(partition, epoch, lane),
+            Input::Solo => self.on_solo(),
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
             Input::Outdated => self.on_outdated(),
@@ -213,6 +223,7 @@ impl Worker {
         }
         let timers = [
             self.handling_due(),
+            self.solo_due(),
             self.transactions_due(),
             self.rebalance_due(),
             self.journal.due(self.settings.lazy_write),

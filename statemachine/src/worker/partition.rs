@@ -13,10 +13,11 @@ use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
 use super::Time;
+use super::caution::{Caution, Step, Told};
 use super::effect::Position;
 use super::lanes::Lanes;
 use super::recovery::Recovery;
-use super::window::{Phase, Window};
+use super::window::{Phase, Piece, Window};
 
 /// How the partition is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub(crate) struct Sent {
     pub(crate) epoch: u64,
     /// Whether it lets the partition go in good order.
     pub(crate) released: bool,
+    step: Step,
+    told: Told,
 }
 
 /// A commit that is under way, or in doubt.
@@ -101,8 +104,10 @@ pub(crate) struct Partition {
     released: bool,
     /// Whether the commit must be written although no message is done: the start position of a new
     /// group, or changed attempts.
-    unsaved: bool,
+    pub(super) unsaved: bool,
     committing: Option<Committing>,
+    /// What is known of messages that may end the process.
+    pub(crate) caution: Caution,
     /// Whether handlers wait for the first commit.
     pub(crate) held: bool,
 }
@@ -129,6 +134,7 @@ impl Partition {
             released: false,
             unsaved: false,
             committing: None,
+            caution: Caution::default(),
             held: false,
         }
     }
@@ -142,6 +148,7 @@ impl Partition {
         self.prev.clone_from(&recovery.prev);
         self.released = recovery.released;
         self.topic_id = topic_id;
+        self.caution = recovery.caution;
         self.unsaved = recovery.fresh;
         self.held = recovery.fresh;
         for span in &recovery.completed {
@@ -214,6 +221,8 @@ impl Partition {
         let completed = self.window.completed(offset, number, self.received);
         let attempts = self.attempts_to_tell(offset, &completed, settings);
         let released = self.is_closing() && !self.has_finished();
+        let step = self.step(number, offset);
+        let told = self.caution.told(step, |at| completed.iter().any(|span| span.contains(at)));
         let metadata = CommitMetadata {
             author: Author {
                 instance: settings.instance.clone(),
@@ -225,13 +234,23 @@ impl Partition {
             completed,
             attempts,
             released,
-            takeovers: 0,
-            trial: None,
+            takeovers: told.takeovers,
+            advanced: told.advanced,
+            careful: told.careful,
+            trial: told.trial,
         };
         let metadata = metadata.encode(offset);
         let position = Position { partition: self.id, offset, metadata };
         self.committing = Some(Committing { number, offset, released });
-        Sent { position, epoch: self.epoch, released }
+        Sent { position, epoch: self.epoch, released, step, told }
+    }
+
+    fn step(&self, number: u64, offset: u64) -> Step {
+        let tried = self.caution.until.unwrap_or(0);
+        let advances =
+            |piece: Piece| piece.phase == Phase::Sent { number } && piece.span.end > tried;
+        let advances = self.window.iter().any(advances);
+        Step { offset, moves: offset > self.position, advances }
     }
 
     /// Transaction `number` committed `sent` for this partition: its messages are done.
@@ -256,6 +275,7 @@ impl Partition {
         let parts = widened.iter().flat_map(|(span, _)| by_outcome(*span, &self.outcomes));
         let parts: Vec<_> = parts.collect();
         self.outcomes.retain(|&at, _| at >= position && !is_done(at));
+        self.caution.committed(sent.step, &sent.told);
         self.released = sent.released;
         self.committing = None;
         self.held = false;
@@ -283,6 +303,7 @@ impl Partition {
             .change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Finished));
         if self.committing.take_if(|sent| sent.number == number).is_some() {
             self.unsaved = true;
+            self.caution.aborted();
         }
         let again = [Event::RolledBack(reason), Event::Again, Event::Start];
         let moved = |span| {

@@ -14,8 +14,10 @@ use crate::span::Span;
 use crate::state::{Outcome, Reason, State};
 use crate::transition::Event;
 
-use super::effect::{Notice, PositionError};
+use super::caution::{Caution, is_of};
+use super::effect::PositionError;
 use super::input::{Commit, Found, Label};
+use super::notice::Notice;
 
 /// How a partition is taken up.
 #[derive(Debug, PartialEq)]
@@ -32,6 +34,8 @@ pub(crate) struct Recovery {
     pub(crate) prev: Option<Author>,
     /// Whether the last owner let the partition go in good order.
     pub(crate) released: bool,
+    /// What is known of messages that may end the process.
+    pub(crate) caution: Caution,
     /// What brings the store in line.
     pub(crate) moves: Vec<Moved>,
     /// What an operator should know.
@@ -49,7 +53,7 @@ pub(crate) fn recover(
 ) -> Result<Recovery, PositionError> {
     let mut recovery = match &found.commit {
         None => first_start(found, settings)?,
-        Some(commit) => from_commit(partition, commit, found)?,
+        Some(commit) => from_commit(partition, commit, found, settings)?,
     };
     let tally = Truth::of(partition, &recovery, slice::from_ref(&settings.instance))
         .settle(&found.runs, &mut recovery);
@@ -95,6 +99,7 @@ fn first_start(found: &Found, settings: &Settings) -> Result<Recovery, PositionE
         attempts: BTreeMap::new(),
         prev: None,
         released: false,
+        caution: Caution::default(),
         moves: Vec::new(),
         notices: Vec::new(),
     })
@@ -104,9 +109,11 @@ fn from_commit(
     partition: PartitionId,
     commit: &Commit,
     found: &Found,
+    settings: &Settings,
 ) -> Result<Recovery, PositionError> {
     let offset = commit.offset;
-    let (topic_id, mut recovery) = read_commit(commit)?;
+    let (metadata, mut recovery) = read_commit(commit)?;
+    let topic_id = metadata.as_ref().map(|metadata| metadata.topic_id);
     if topic_id.is_some_and(|topic_id| topic_id != found.topic_id) {
         return Err(PositionError::OtherTopic { offset });
     }
@@ -116,14 +123,30 @@ fn from_commit(
     if offset < found.log_start {
         return Err(PositionError::BelowStart { offset, lost: found.log_start - offset });
     }
-    if topic_id.is_none() {
-        recovery.notices.push(Notice::OutsideReset { partition, offset });
+    // Or nobody would know, if this process ends at the first message, that somebody has tried.
+    let mut alive = false;
+    match metadata {
+        None => recovery.notices.push(Notice::OutsideReset { partition, offset }),
+        Some(metadata) => {
+            alive = !metadata.released && is_of(&metadata.author, settings);
+            recovery.caution = Caution::of(&metadata, found, settings);
+            recovery.notices.extend(warnings(partition, offset, &recovery.caution));
+        }
     }
+    recovery.fresh = found.log_end > offset && !alive;
     Ok(recovery)
 }
 
-/// What a commit says by itself; the topic's id is `None` where another tool wrote it.
-fn read_commit(commit: &Commit) -> Result<(Option<[u8; 16]>, Recovery), PositionError> {
+fn warnings(partition: PartitionId, offset: u64, caution: &Caution) -> Vec<Notice> {
+    let takeovers = caution.takeovers;
+    let taken_over = Notice::TakenOver { partition, offset, takeovers };
+    let careful = caution.until.and_then(|until| Span::new(offset, until));
+    let careful = careful.map(|span| Notice::CarefulBegun { partition, span });
+    caution.counted.then_some(taken_over).into_iter().chain(careful).collect()
+}
+
+/// What a commit says by itself; without metadata where another tool wrote it.
+fn read_commit(commit: &Commit) -> Result<(Option<CommitMetadata>, Recovery), PositionError> {
     let position = commit.offset;
     let metadata = match &commit.label {
         Label::Foreign(_) => None,
@@ -132,16 +155,19 @@ fn read_commit(commit: &Commit) -> Result<(Option<[u8; 16]>, Recovery), Position
                 .map_err(|source| PositionError::Metadata { offset: position, source })?,
         ),
     };
-    let topic_id = metadata.as_ref().map(|metadata| metadata.topic_id);
-    let (completed, attempts, prev, released) = match metadata {
-        None => (Vec::new(), BTreeMap::new(), None, true),
-        Some(m) => (m.completed, m.attempts.into_iter().collect(), Some(m.author), m.released),
+    let told = metadata.as_ref();
+    let recovery = Recovery {
+        position,
+        fresh: false,
+        completed: told.map(|told| told.completed.clone()).unwrap_or_default(),
+        attempts: told.map(|told| told.attempts.iter().copied().collect()).unwrap_or_default(),
+        prev: told.map(|told| told.author.clone()),
+        released: told.is_none_or(|told| told.released),
+        caution: Caution::default(),
+        moves: Vec::new(),
+        notices: Vec::new(),
     };
-    let (moves, notices) = (Vec::new(), Vec::new());
-    let fresh = false;
-    let recovery =
-        Recovery { position, fresh, completed, attempts, prev, released, moves, notices };
-    Ok((topic_id, recovery))
+    Ok((metadata, recovery))
 }
 
 /// The set D of done offsets, in order.

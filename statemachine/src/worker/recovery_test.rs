@@ -33,6 +33,8 @@ fn ours(instance: &str, offset: u64, completed: Vec<Span>) -> Commit {
         attempts: vec![(offset, 2)],
         released: false,
         takeovers: 0,
+        advanced: false,
+        careful: None,
         trial: None,
     };
     Commit { offset, label: Label::Ours(metadata.encode(offset)) }
@@ -122,7 +124,8 @@ fn the_record_is_brought_in_line_with_the_commit() {
     assert_eq!(recovery.attempts, BTreeMap::from([(15, 2)]));
     let span = Span { first: 40, end: 50 };
     let told = Notice::Recovered { partition: P, offset: 15, found_done: 8, again: 12 };
-    assert_eq!(recovery.notices, [Notice::Rewound { partition: P, span }, told]);
+    let taken_over = Notice::TakenOver { partition: P, offset: 15, takeovers: 1 };
+    assert_eq!(recovery.notices, [taken_over, Notice::Rewound { partition: P, span }, told]);
 }
 
 #[test]

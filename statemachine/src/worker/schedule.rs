@@ -103,6 +103,24 @@ impl Partition {
         most <= settings.metadata_bytes as u64
     }
 
+    /// How many messages may be admitted: few after a takeover, and more with each commit.
+    fn may_admit(&self) -> u64 {
+        let Some(most) = self.caution.most else { return u64::MAX };
+        let sent = self.window.count(Phase::Sent { number: 0 });
+        let waits = if sent > 0 || self.has_finished() {
+            sent + self.window.count(Phase::Finished)
+        } else {
+            0
+        };
+        let under_way = self.under_way().saturating_sub(self.lanes.held());
+        most.saturating_sub(under_way + waits)
+    }
+
+    /// Up to where messages are admitted: those that have to be tried come before all others.
+    fn admits_until(&self) -> u64 {
+        self.caution.until.filter(|_| self.is_trying()).unwrap_or(u64::MAX)
+    }
+
     /// Admits what was received, in the order of the lanes' first messages, as far as there is
     /// room.
     pub(crate) fn admit(&mut self, write: u64, settings: &Settings) -> Vec<Span> {
@@ -111,9 +129,13 @@ impl Partition {
             return admitted;
         }
         let quota = Quota::of(settings);
-        loop {
+        let (mut left, end) = (self.may_admit(), self.admits_until());
+        while left > 0 {
             let under_way = self.under_way().saturating_sub(self.lanes.held());
             let Some((lane, at)) = self.lanes.next(under_way, quota) else { break };
+            if at >= end {
+                break;
+            }
             // One that fails, one that is done beyond it, and one that its lane could not do
             // before.
             let sendable = self.window.groups(Phase::Finished) + self.lanes.stretches();
@@ -122,7 +144,8 @@ impl Partition {
                 break;
             }
             let most = if has_room { quota.behind.saturating_sub(under_way).max(1) } else { 1 };
-            let Some(part) = self.lanes.admit(lane, most) else { break };
+            let Some(part) = self.lanes.admit(lane, most.min(left).min(end - at)) else { break };
+            left -= part.len();
             self.window.set(part, Phase::Admitting { write });
             self.lanes.refresh(lane, &self.window);
             part.append_to(&mut admitted);
@@ -155,7 +178,7 @@ impl Partition {
     }
 
     pub(crate) fn can_run(&self) -> bool {
-        self.tenure == Tenure::Owned && !self.held && self.lanes.has_ready()
+        self.tenure == Tenure::Owned && !self.held && self.lanes.has_ready() && !self.is_trying()
     }
 
     /// Begins the run of a lane. One message to find out whether any succeeds is another one than
@@ -185,6 +208,7 @@ impl Partition {
             self.lanes.finish(lane, *span);
         }
         self.lanes.refresh(lane, &self.window);
+        self.look_after_trial();
     }
 
     /// What ran in a lane and did not finish may be started once more.
@@ -201,6 +225,7 @@ impl Partition {
             }
         }
         self.lanes.refresh(lane, &self.window);
+        self.look_after_trial();
     }
 
     /// A message is to be handled once more, and what follows it in its lane waits for that.

@@ -3,8 +3,9 @@
 use crate::Disposition;
 use crate::entry::{End, PartitionId};
 
-use super::effect::{Effect, Notice, Renewal, StopReason};
+use super::effect::{Effect, Renewal, StopReason};
 use super::input::{Call, Commit, Refusal, SlotEvent};
+use super::notice::Notice;
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
 use super::transaction::{Slot, Stage, Step, after};

@@ -54,10 +54,13 @@ fn show(effect: &Effect) -> String {
             };
             format!("write {write}{}", entries.iter().map(line).collect::<String>())
         }
-        Effect::Handle { spans, attempt, .. } => {
+        Effect::Handle { spans, attempt, solo, .. } => {
             let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
-            format!("handle {} attempt {attempt}", spans.join(" "))
+            let solo = if *solo { " solo" } else { "" };
+            format!("handle {} attempt {attempt}{solo}", spans.join(" "))
         }
+        Effect::AskSolo => "ask solo".to_owned(),
+        Effect::EndSolo => "end solo".to_owned(),
         Effect::DeadLetter(GivenUp { offset, attempts, cause, .. }) => {
             format!("dead letter {offset} attempts {attempts} {cause:?}")
         }
@@ -71,7 +74,8 @@ fn show(effect: &Effect) -> String {
             let offset = |p: &Position| {
                 let metadata = CommitMetadata::decode(p.offset, &p.metadata).unwrap();
                 let released = if metadata.released { " released" } else { "" };
-                format!(" {}@{}{released}", p.partition.0, p.offset)
+                let caution = caution(&metadata);
+                format!(" {}@{}{released}{caution}", p.partition.0, p.offset)
             };
             let offsets = offsets.iter().map(offset).collect::<String>();
             format!("commit {slot} #{number}{offsets}")
@@ -81,6 +85,18 @@ fn show(effect: &Effect) -> String {
         Effect::Notice(_) => "notice".to_owned(),
         Effect::Stop(result) => format!("stop ok={}", result.is_ok()),
     }
+}
+
+/// What a commit says of messages that may end the process.
+fn caution(metadata: &CommitMetadata) -> String {
+    let takeovers = Some(metadata.takeovers).filter(|&takeovers| takeovers > 0);
+    let takeovers = takeovers.map(|takeovers| format!(" takeovers {takeovers}"));
+    let careful = metadata.careful.map(|until| format!(" careful {until}"));
+    let trial = metadata.trial.map(|trial| {
+        let verb = if trial.announced { "trying" } else { "tried" };
+        format!(" {verb} {} {}", trial.offset, trial.deliveries)
+    });
+    takeovers.into_iter().chain(careful).chain(trial).collect()
 }
 
 pub(crate) fn span(first: u64, end: u64) -> Span {
@@ -148,7 +164,9 @@ impl Story {
 
     pub(crate) fn recovered(&mut self, commit: Option<Commit>) -> Vec<String> {
         let (siblings, known) = (false, false);
-        let (log_start, log_end, topic_id, runs) = (0, 100, [7; 16], Vec::new());
+        // What is in the log would make the first commit come before the first handler.
+        let log_end = commit.as_ref().map_or(100, |commit| commit.offset);
+        let (log_start, topic_id, runs) = (0, [7; 16], Vec::new());
         let found = Found { commit, siblings, known, log_start, log_end, topic_id, runs };
         self.tell(Input::Recovered(P, 1, Box::new(found)))
     }

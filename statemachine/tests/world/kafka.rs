@@ -48,6 +48,8 @@ pub(crate) struct Producer {
 #[derive(Debug)]
 pub(crate) struct Kafka {
     pub(crate) order: Order,
+    /// Whether some messages end the process that handles them.
+    pub(crate) has_pills: bool,
     pub(crate) logs: Vec<Log>,
     pub(crate) producers: Vec<Producer>,
     outputs: u64,
@@ -76,7 +78,7 @@ impl Log {
         spans
     }
 
-    fn metadata(&self) -> Option<(u64, Option<CommitMetadata>)> {
+    pub(crate) fn metadata(&self) -> Option<(u64, Option<CommitMetadata>)> {
         let commit = self.commit.as_ref()?;
         let metadata = match &commit.label {
             Label::Foreign(_) => None,
@@ -115,6 +117,7 @@ impl Kafka {
     pub(crate) fn new(partitions: usize, slots: usize, order: Order) -> Self {
         Self {
             order,
+            has_pills: false,
             logs: (0..partitions).map(|_| Log::default()).collect(),
             producers: (0..slots).map(|_| Producer::default()).collect(),
             outputs: 0,
@@ -216,6 +219,8 @@ impl Kafka {
             attempts: Vec::new(),
             released: later.is_none(),
             takeovers: 0,
+            advanced: false,
+            careful: None,
             trial: None,
         };
         let label = Label::Ours(metadata.encode(offset));

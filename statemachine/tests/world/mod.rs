@@ -50,9 +50,10 @@ pub(crate) fn settings(slots: u32) -> Settings {
         transaction_records: 4,
         transaction_timeout: Duration::from_secs(2),
         handle_records: 3,
+        takeover_records: 4,
         concurrency: 5,
         // Room for a few spans.
-        metadata_bytes: 286,
+        metadata_bytes: 296,
         leave_budget: Duration::from_millis(500),
         retry: retries(),
         give_up: GiveUp::DeadLetter,
@@ -123,6 +124,16 @@ struct Running {
     epoch: u64,
     offsets: VecDeque<u64>,
     interrupted: bool,
+    solo: bool,
+}
+
+/// Whether the worker may run a handler that nothing runs beside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Solo {
+    #[default]
+    No,
+    Asked,
+    Ours,
 }
 
 /// What the store thread does, in order.
@@ -141,6 +152,7 @@ struct Process {
     reads: Vec<(u64, Vec<PartitionId>)>,
     /// By partition and lane.
     running: BTreeMap<(u32, u64), Running>,
+    solo: Solo,
     results: BTreeMap<u32, BTreeSet<u64>>,
     /// Messages whose result is a dead letter.
     letters: BTreeSet<(u32, u64)>,
@@ -178,6 +190,8 @@ pub(crate) struct World {
     store: BTreeMap<u32, Runs>,
     old_store: BTreeMap<u32, Runs>,
     group: Vec<Member>,
+    /// Processes that ended while a message was announced: the message, and who had announced it.
+    deaths: BTreeSet<((u32, u64), (u64, u64))>,
     /// Outputs that Kafka refuses, and how often still.
     refused: BTreeMap<(u32, u64), u64>,
     fenced_by_another: bool,
@@ -201,6 +215,7 @@ impl World {
             store: BTreeMap::new(),
             old_store: BTreeMap::new(),
             group: vec![Member::Free; PARTITIONS as usize],
+            deaths: BTreeSet::new(),
             refused: BTreeMap::new(),
             fenced_by_another: false,
             was_fenced: false,
@@ -219,7 +234,10 @@ impl World {
             4..=7 => self.run_handler(&mut choice),
             8..=12 => self.run_slot(&mut choice),
             13..=15 => self.run_store(),
-            16 => self.answer_read(&mut choice),
+            16 => {
+                self.answer_read(&mut choice);
+                self.grant_solo();
+            }
             17 => self.produce(&mut choice),
             18 => {
                 let ms = choice.below(30);
@@ -411,7 +429,7 @@ impl World {
             _ => {}
         }
         self.group = vec![Member::Free; PARTITIONS as usize];
-        if choice.one_in(4) {
+        if !self.healing && choice.one_in(4) {
             let partition = choice.partition();
             let held = self.kafka.has_pending_offsets(partition);
             let log = self.kafka.log(partition);
@@ -421,7 +439,7 @@ impl World {
                 log.reset(offset);
             }
         }
-        if choice.one_in(3) {
+        if !self.healing && choice.one_in(3) {
             self.compact(choice);
         }
         // A log whose commits are gone while the store knows it is a story of its own.
@@ -431,7 +449,8 @@ impl World {
                 self.store.remove(&partition);
             }
         }
-        self.settings.incarnation += 1;
+        self.settings.incarnation += 1 << 32;
+        self.settings.process = self.settings.incarnation;
         self.process = Process::new(self.settings.slots as usize);
         self.fenced_by_another = false;
         self.was_fenced = false;

@@ -66,8 +66,18 @@ impl World {
             Effect::Write { write, entries } => {
                 self.process.jobs.push_back(Job::Write(write, entries));
             }
-            Effect::Handle { partition, epoch, lane, spans, attempt } => {
-                self.on_handle((partition, epoch, lane), &spans, attempt);
+            Effect::Handle { partition, epoch, lane, spans, attempt, solo } => {
+                self.on_handle((partition, epoch, lane), &spans, (attempt, solo));
+            }
+            Effect::AskSolo => {
+                assert_eq!(self.process.solo, Solo::No);
+                self.process.solo = Solo::Asked;
+            }
+            Effect::EndSolo => {
+                let mut running = self.process.running.iter();
+                let solo = running.find(|(_, running)| running.solo);
+                assert!(solo.is_none(), "the solo ends and {solo:?} does not");
+                self.process.solo = Solo::No;
             }
             Effect::DeadLetter(given_up) => {
                 let GivenUp { partition, epoch, offset, .. } = given_up;
@@ -118,12 +128,18 @@ impl World {
 
     /// Nothing is given up before it may be: messages of the class have more tries, and no time.
     fn assert_reason(&self, given_up: &GivenUp) {
-        let GivenUp { attempts, cause, failure, .. } = given_up;
+        let GivenUp { partition, offset, attempts, cause, failure, .. } = given_up;
         let policy = self.settings.retry.of(failure.class());
         match cause {
             Cause::Rejected => assert_ne!(failure.kind, FailureKind::Retryable),
             Cause::AttemptsUsedUp => assert!(*attempts >= policy.attempts.unwrap()),
             Cause::BudgetUsedUp => assert!(policy.budget.is_some()),
+            Cause::PoisonPill => {
+                let at = (partition.0, *offset);
+                let deaths = self.deaths.iter().filter(|(of, _)| *of == at).count();
+                let least = self.settings.deliveries as usize;
+                assert!(deaths >= least, "{at:?} ended {deaths} processes");
+            }
         }
     }
 
@@ -172,7 +188,7 @@ impl World {
         &mut self,
         (partition, epoch, lane): (PartitionId, u64, u64),
         spans: &[Span],
-        attempt: u32,
+        (attempt, solo): (u32, bool),
     ) {
         let id = partition.0;
         assert_eq!(self.process.epochs.get(&id), Some(&epoch));
@@ -200,11 +216,55 @@ impl World {
             assert!(!ours || same.all(ready), "{id}@{at} overtakes an earlier one");
         }
         assert!(log.commit.is_some(), "handlers wait for the first commit");
-        let running = Running { epoch, offsets, interrupted: false };
+        if solo {
+            self.check_solo(id, &offsets);
+        }
+        let running = Running { epoch, offsets, interrupted: false, solo };
         let before = self.process.running.insert((id, lane), running);
         assert!(before.is_none(), "{id} runs {before:?} when {spans:?} are to be handled");
-        let running = self.process.running.len() as u64;
+        // Beside a solo the others stand still.
+        let running = self.process.running.values().filter(|running| !running.solo).count() as u64;
         assert!(running <= self.settings.concurrency, "{running} run at once");
+    }
+
+    /// Who runs solo is one message, and announced as far as Kafka can tell.
+    fn check_solo(&self, id: u32, offsets: &VecDeque<u64>) {
+        assert_eq!((self.process.solo, offsets.len()), (Solo::Ours, 1));
+        if self.group[id as usize] == Member::Ours {
+            let metadata = self.kafka.logs[id as usize].metadata().unwrap().1.unwrap();
+            let trial = metadata.trial.filter(|trial| trial.announced);
+            assert_eq!(trial.map(|trial| trial.offset), offsets.front().copied());
+            assert_eq!(metadata.author.incarnation, self.settings.incarnation);
+        }
+    }
+
+    pub(super) fn grant_solo(&mut self) {
+        if self.process.solo == Solo::Asked {
+            self.process.solo = Solo::Ours;
+            self.tell(Input::Solo);
+        }
+    }
+
+    /// Whether a message ends the process that handles it.
+    fn is_pill(&self, id: u32, at: u64) -> bool {
+        self.kafka.has_pills && (at + 5 * u64::from(id)) % 23 == 3
+    }
+
+    /// Whom processes that ended have left as announced, and whether each does end them.
+    pub(crate) fn suspected(&self) -> Vec<(u32, u64, bool)> {
+        let blamed = self.deaths.iter().map(|(at, _)| *at);
+        blamed.map(|(id, at)| (id, at, self.is_pill(id, at))).collect()
+    }
+
+    /// What the commit says is what the next owner goes by.
+    fn note_death(&mut self, id: u32) {
+        let Some((_, Some(metadata))) = self.kafka.logs[id as usize].metadata() else { return };
+        let author = (metadata.author.incarnation, metadata.author.number);
+        if let Some(trial) = metadata.trial.filter(|trial| trial.announced)
+            && author.0 != self.settings.incarnation
+        {
+            self.deaths.insert(((id, trial.offset), author));
+        }
     }
 
     fn on_unassign(&mut self, ids: &[PartitionId]) {
@@ -291,11 +351,23 @@ impl World {
             return;
         }
         let nth = choice.index(self.process.running.len());
-        let (&(id, lane), running) = self.process.running.iter_mut().nth(nth).unwrap();
+        let stands = self.process.solo == Solo::Ours;
+        let (&(id, lane), running) = self.process.running.iter().nth(nth).unwrap();
+        let (next, parked) = (running.offsets[0], stands && !running.solo);
+        let healthy = running.offsets.iter().take_while(|at| !self.is_pill(id, **at)).count();
+        if !parked && self.is_pill(id, next) {
+            self.trace.push(format!("{id}@{next} ends the process"));
+            self.crash(choice);
+            return;
+        }
+        let running = self.process.running.get_mut(&(id, lane)).unwrap();
         let (partition, epoch) = (PartitionId(id), running.epoch);
         if running.interrupted && choice.one_in(2) {
             self.process.running.remove(&(id, lane));
             self.tell(Input::Yielded { partition, epoch, lane });
+            return;
+        }
+        if parked {
             return;
         }
         if !self.healing && choice.one_in(6) {
@@ -312,7 +384,8 @@ impl World {
             return;
         }
         let left = choice.index(running.offsets.len());
-        let done: Vec<u64> = running.offsets.drain(..running.offsets.len() - left).collect();
+        let most = running.offsets.len() - left;
+        let done: Vec<u64> = running.offsets.drain(..most.min(healthy)).collect();
         if running.offsets.is_empty() {
             self.process.running.remove(&(id, lane));
         }
@@ -375,6 +448,7 @@ impl World {
                     return;
                 }
                 assert!(!self.kafka.has_pending_offsets(id), "{id} is not stable");
+                self.note_death(id);
                 let siblings = self.kafka.logs.iter().any(|log| log.commit.is_some());
                 let log = self.kafka.log(id);
                 let runs: Vec<_> = self.store.get(&id).into_iter().flat_map(Runs::iter).collect();
@@ -610,7 +684,8 @@ impl World {
             self.finish_drain();
             self.restart(&mut choice);
         }
-        for round in 0..400 {
+        let rounds = if self.kafka.has_pills { 3_000 } else { 400 };
+        for round in 0..rounds {
             self.turn(round);
             if self.process.stopped.is_some() {
                 assert!(self.was_fenced);
@@ -643,6 +718,7 @@ impl World {
         }
         self.run_store();
         self.answer_read(&mut Choice(0));
+        self.grant_solo();
         if self.trace.len() == before {
             self.pass_to_timeout();
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use countersign::dead_letter::{DeadLetter, LetterDisposition};
 use countersign::kafka::TopicPartition;
 use countersign::provenance::{self, Provenance};
 use countersign::statemachine::Run;
@@ -38,6 +39,8 @@ pub struct Seen {
     pub value: String,
     /// The cluster's number of its transaction.
     pub transaction: Option<u64>,
+    /// Why it is a dead letter, if it is one.
+    pub disposition: Option<LetterDisposition>,
     /// Where it says that it comes from; `None` if that cannot be read.
     pub provenance: Option<Provenance>,
 }
@@ -154,10 +157,14 @@ fn outputs(world: &World, kafka: &ModelKafka) -> Vec<Seen> {
 fn seen(at: TopicPartition, record: ModelRecord) -> Seen {
     let header = record.headers.iter().find(|header| &*header.name == provenance::HEADER);
     let header = header.and_then(|header| header.value.as_deref());
+    let headers = record.headers.iter();
+    let headers = headers.map(|it| (&*it.name, it.value.as_deref().unwrap_or_default()));
+    let disposition = DeadLetter::read(headers).map(|letter| letter.disposition);
     let text = |bytes: bytes::Bytes| String::from_utf8_lossy(&bytes).into_owned();
     Seen {
         at,
         offset: record.offset,
+        disposition,
         provenance: header.and_then(|value| Provenance::read(value).ok()),
         key: record.key.map(text),
         value: record.value.map(text).unwrap_or_default(),

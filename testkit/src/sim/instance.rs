@@ -245,7 +245,7 @@ impl Instance {
             self.restore();
         }
         let process = kafka.client(client(&world, &self.name));
-        let processor = processor(&world, &self.name, &temper);
+        let processor = processor(&world, &self.name, &temper, &process);
         let handle = processor.handle();
         let doom = std::mem::take(&mut self.doom);
         let assigned = Arc::new(Mutex::new(BTreeSet::new()));
@@ -336,7 +336,7 @@ fn client(world: &World, name: &str) -> ModelClient {
     }
 }
 
-fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
+fn processor(world: &World, name: &str, temper: &Temper, process: &ModelProcess) -> Processor {
     let inputs = world.inputs.iter().map(|(topic, _)| topic.clone());
     let mut cluster = ClusterConfig::new("model:9092", World::GROUP, inputs);
     cluster.transaction_timeout_ms = world.transaction_timeout_ms;
@@ -359,8 +359,11 @@ fn processor(world: &World, name: &str, temper: &Temper) -> Processor {
         max: Duration::from_secs(1),
         ..Backoff::default()
     };
-    let temper = temper.clone();
-    let handler = each(move |message: Message| temper.clone().handle(message));
+    let (temper, process) = (temper.clone(), process.clone());
+    let handler = each(move |message: Message| {
+        let process = process.clone();
+        temper.clone().handle(message, move || process.crash())
+    });
     let built = Processor::builder().config(config).handler(handler).build();
     built.expect("the world's settings fit each other")
 }

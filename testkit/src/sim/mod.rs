@@ -35,7 +35,7 @@ use journal::Journal;
 use nemesis::Nemesis;
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 40] = [
+pub const KINDS: [&str; 42] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
@@ -63,10 +63,12 @@ pub const KINDS: [&str; 40] = [
     "fault: retried, EndTxn",
     "fault: retried, TxnOffsetCommit",
     "freeze",
+    "handler: ended its process",
     "handler: failed",
     "handler: panicked",
     "handler: rejected",
     "message: given up",
+    "message: poison pill",
     "handler: stuck",
     "in doubt: was committed",
     "in doubt: was not committed",

@@ -65,6 +65,8 @@ fn count(journal: &Journal, effect: &Effect) {
         Effect::Notice(Notice::Recovered { found_done: 1.., .. }) => "recovery: store was behind",
         Effect::Notice(Notice::Recovered { again: 1.., .. }) => "recovery: handled again",
         Effect::DeadLetter(GivenUp { cause: Cause::AttemptsUsedUp, .. }) => "message: given up",
+        Effect::DeadLetter(GivenUp { cause: Cause::PoisonPill, .. }) => "message: poison pill",
+        Effect::Handle { solo: true, .. } => "handler: solo",
         Effect::Commit { .. } => "transaction: commit sent",
         Effect::Assign(_) => "group: assigned",
         Effect::Unassign(_) => "group: unassigned",

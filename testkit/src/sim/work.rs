@@ -68,12 +68,21 @@ impl Temper {
         (wait, mood)
     }
 
-    /// The handler.
-    pub(super) async fn handle(self, message: Message) -> Result<Outputs, HandlerError> {
+    /// The handler; `end` ends its process.
+    pub(super) async fn handle(
+        self,
+        message: Message,
+        end: impl FnOnce(),
+    ) -> Result<Outputs, HandlerError> {
         let (wait, mood) = self.mood();
         if !wait.is_zero() {
             self.journal.count("handler: slept");
             tokio::time::sleep(wait).await;
+        }
+        if self.world.is_pill(number(message.record().value().unwrap_or_default())) {
+            self.journal.count("handler: ended its process");
+            end();
+            std::future::pending::<()>().await;
         }
         if self.world.is_stuck && !self.is_calm() && message.record().key() == Some(b"k0") {
             self.journal.count("handler: stuck");

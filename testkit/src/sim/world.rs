@@ -54,6 +54,8 @@ pub struct World {
     pub is_stuck: bool,
     /// The brokers' `offset.metadata.max.bytes`.
     pub metadata_bytes: usize,
+    /// One of so many messages ends the process that handles it; `None`: none does.
+    pub pill_of: Option<u32>,
     /// Handlers in a thousand that sleep.
     pub sleeps_per_mille: u32,
     /// How long they sleep at most.
@@ -74,6 +76,9 @@ impl World {
 
     /// How often a message may fail where it is given up.
     pub const ATTEMPTS: u32 = 3;
+
+    /// How many processes a pill ends, at most and about.
+    const DEATHS: u32 = 8;
 
     /// A world in which nothing goes wrong.
     pub fn calm(seed: u64) -> Self {
@@ -99,6 +104,7 @@ impl World {
             keys: 8,
             is_stuck: false,
             metadata_bytes: 4_096,
+            pill_of: None,
             sleeps_per_mille: 0,
             sleep_longest: Duration::ZERO,
             fails_per_mille: 0,
@@ -172,12 +178,18 @@ impl World {
     fn lettered(self, rng: &mut StdRng) -> Self {
         let partitions = rng.random_range(1..=3);
         let letters = rng.random_bool(0.4).then(|| ("dead".to_owned(), partitions));
-        Self { letters, ..self }
+        let pill_of = (letters.is_some() && rng.random_bool(0.4)).then_some(61);
+        Self { letters, pill_of, ..self }
     }
 
     /// Whether the handler never accepts this message.
     pub fn is_hopeless(&self, id: u64) -> bool {
         self.letters.is_some() && id % 13 == 5
+    }
+
+    /// Whether a message ends the process that handles it.
+    pub fn is_pill(&self, id: u64) -> bool {
+        self.pill_of.is_some_and(|of| id % u64::from(of) == 17)
     }
 
     /// Every input partition.
@@ -198,7 +210,10 @@ impl World {
             + self.max_poll_interval_ms
             + 20_000;
         let work = self.sleep_longest * self.messages;
-        Duration::from_millis(u64::from(waits)) + work
+        // Each pill ends a few processes before it is found, and a few more when it is tried. What
+        // they held is waited for each time.
+        let pills = self.pill_of.map_or(0, |of| self.messages / of + 1);
+        (Duration::from_millis(u64::from(waits)) + work) * (1 + pills * Self::DEATHS)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod atomic;
 mod bounded;
+mod no_blame;
 mod no_duplicate;
 mod no_loss;
 mod offset_monotonic;
@@ -14,9 +15,10 @@ use super::evidence::Evidence;
 pub type Check = fn(&Evidence) -> Result<(), String>;
 
 /// Every promise with its name.
-pub const INVARIANTS: [(&str, Check); 7] = [
+pub const INVARIANTS: [(&str, Check); 8] = [
     ("no_loss", no_loss::check),
     ("no_duplicate", no_duplicate::check),
+    ("no_blame", no_blame::check),
     ("atomic", atomic::check),
     ("offset_monotonic", offset_monotonic::check),
     ("order", order::check),
