@@ -62,10 +62,15 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             let cause = match cause {
                 Cause::AttemptsUsedUp => "attempts used up",
                 Cause::Rejected => "rejected",
+                Cause::Operator => "ordered by an operator",
             };
             let (partition, error) = (name(partition), message);
             let told = "message given up; its dead letter goes out with the transaction";
             tracing::warn!(instance, partition, offset, attempts, cause, %error, "{told}");
+        }
+        Notice::Intervened { partition, offset, verb, by, reason } => {
+            let (partition, verb) = (name(partition), verb.to_string());
+            tracing::warn!(instance, partition, offset, verb, by, reason, "an operator's order");
         }
         Notice::BreakerOpened { message } => {
             let told = "too many messages fail; single ones are tried until one succeeds";

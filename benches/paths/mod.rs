@@ -111,6 +111,9 @@ fn answer(effect: Effect) -> Option<Input> {
         | Effect::Unassign(_)
         | Effect::Leave
         | Effect::DeadLetter(_)
+        | Effect::Skip { .. }
+        | Effect::Cancel { .. }
+        | Effect::Answer { .. }
         | Effect::Interrupt { .. }
         | Effect::Forget { .. }
         | Effect::Release { .. }

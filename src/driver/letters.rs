@@ -37,6 +37,7 @@ impl Driver {
             disposition: match cause {
                 Cause::AttemptsUsedUp => LetterDisposition::MaxDeliveryAttemptsReached,
                 Cause::Rejected => LetterDisposition::ClientRejected,
+                Cause::Operator => LetterDisposition::Operator,
             },
             partition: shelf.partition.clone(),
             offset,

@@ -38,7 +38,7 @@ impl Admin for Admins {
     }
 
     async fn members(&mut self, _: Duration) -> Result<Members, KafkaError> {
-        Ok(Members { is_stable: true, assigned: std::collections::BTreeSet::new() })
+        Ok(Members { is_stable: true, all: Vec::new(), assigned: Default::default() })
     }
 
     async fn log_range(&mut self, _: &TopicPartition, _: Duration) -> Result<LogRange, KafkaError> {

@@ -135,6 +135,7 @@ fn stands(present: &Present) -> String {
             "is confirmed: Kafka's committed offset is past it, and does not say who did it."
                 .to_owned()
         }
+        ("confirmed", "skipped") => "is confirmed: an operator passed over it.".to_owned(),
         ("confirmed", detail) => format!("is confirmed: {detail}."),
         (state, detail) => format!("is {state} ({detail}): it will be handled again."),
     };
@@ -163,6 +164,9 @@ fn write_happened(out: &mut dyn Write, happened: &Happened) -> Result {
     writeln!(out)?;
     if let Some(error) = &happened.error {
         writeln!(out, "      error: {error}")?;
+    }
+    if let Some(operator) = &happened.operator {
+        writeln!(out, "      reason: {}", operator.reason)?;
     }
     if let Some(incarnation) = happened.incarnation.as_ref().filter(|_| happened.delivery.is_some())
     {
@@ -197,6 +201,9 @@ fn told(happened: &Happened) -> String {
                                        Kafka's committed offset showed that nothing of it had \
                                        become visible"
             .to_owned(),
+        ("rolled back", "aborted") if happened.transaction.is_none() => {
+            "it was taken from its handler, through no fault of its own".to_owned()
+        }
         ("rolled back", "aborted") => {
             "its transaction was aborted, through no fault of its own; nothing of it became visible"
                 .to_owned()
@@ -217,6 +224,10 @@ fn told(happened: &Happened) -> String {
         ("rewound", _) => "an operator moved the committed offset back below it: it will be done \
                            once more"
             .to_owned(),
+        ("ordered", verb) => {
+            let by = happened.operator.as_ref().map_or("an operator", |operator| &operator.by);
+            format!("{by} ordered: {verb}")
+        }
         (event, detail) => format!("{event} {detail}"),
     }
 }

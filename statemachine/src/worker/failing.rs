@@ -7,14 +7,18 @@ use crate::span::Span;
 use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
-use super::effect::{Cause, Effect, GivenUp, Notice, StopReason};
+use super::effect::{Cause, Effect, GivenUp, Notice};
 use super::input::{Failure, FailureClass};
 use super::schedule::Allowance;
+use super::stop::StopReason;
 use super::{Time, Worker};
 
 impl Worker {
     /// A message failed.
     pub(super) fn fail(&mut self, id: PartitionId, offset: u64, failure: Failure) {
+        if self.refuse_intervention(id, offset, &failure.message) {
+            return;
+        }
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         // While the breaker is open what is wrong is likely not the message.
         let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
@@ -62,7 +66,7 @@ impl Worker {
         }
     }
 
-    fn retry(&mut self, id: PartitionId, offset: u64, attempt: u32, message: String) {
+    pub(super) fn retry(&mut self, id: PartitionId, offset: u64, attempt: u32, message: String) {
         let wait = self.settings.retry.wait(attempt, self.settings.seed ^ offset);
         let due = self.now + wait;
         let Some(partition) = self.partitions.get_mut(&id) else { return };

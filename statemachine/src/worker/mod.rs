@@ -14,7 +14,7 @@
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
 //! `assignment` (who owns what), `handling` (from received to finished), `commit` (from finished to
-//! done), `slots` (what the producers report).
+//! done), `slots` (what the producers report), `intervention` (what an operator orders).
 
 mod assignment;
 mod commit;
@@ -22,20 +22,24 @@ mod effect;
 mod failing;
 mod handling;
 mod input;
+mod intervention;
 mod journal;
 mod lanes;
 mod partition;
 mod recovery;
 mod schedule;
 mod slots;
+mod stop;
 mod transaction;
 mod window;
 
-pub use effect::{
-    Cause, Effect, GivenUp, Notice, Position, PositionError, Renewal, Start, StopReason,
+pub use effect::{Cause, Effect, GivenUp, Notice, Position, Renewal, Start};
+pub use input::{
+    Call, Commit, Failure, FailureClass, Found, Input, Intervention, Label, Obstacle, Refusal,
+    SlotEvent,
 };
-pub use input::{Call, Commit, Failure, FailureClass, Found, Input, Label, Refusal, SlotEvent};
 pub use recovery::settle_unowned;
+pub use stop::{PositionError, StopReason};
 pub use transaction::is_suspicious;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -47,6 +51,7 @@ use crate::settings::Settings;
 use crate::span::Span;
 
 use assignment::{Drain, Rebalance};
+use intervention::Pending;
 use journal::Journal;
 use partition::{Partition, Tenure};
 use transaction::{Slot, Transaction};
@@ -71,6 +76,10 @@ pub struct Counts {
     pub failures: u64,
     /// Messages that were given up and became dead letters.
     pub dead_letters: u64,
+    /// Messages that an operator passed over.
+    pub skipped: u64,
+    /// Orders of operators that were carried out.
+    pub interventions: u64,
     /// Messages that are known and not done.
     pub unfinished: u64,
 }
@@ -99,6 +108,7 @@ pub struct Worker {
     breaker: Option<Breaker>,
     /// When a slot was fenced without a reason that is known.
     fences: VecDeque<Time>,
+    interventions: BTreeMap<(PartitionId, u64), Pending>,
     journal: Journal,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -129,6 +139,7 @@ impl Worker {
             served: None,
             breaker: settings.breaker.map(|it| Breaker::new(it, settings.seed)),
             fences: VecDeque::new(),
+            interventions: BTreeMap::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),
@@ -169,6 +180,7 @@ impl Worker {
             Input::Yielded { partition, epoch, lane } => self.on_yielded(partition, epoch, lane),
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
+            Input::Intervene(id, order) => self.on_intervene(id, order),
             Input::Drain => self.on_drain(),
             Input::StoreFailed(message) => self.stop(Err(StopReason::Store(message))),
             Input::Tick => {}
@@ -239,6 +251,7 @@ impl Worker {
         if !self.stopped {
             self.stopped = true;
             self.write_journal();
+            self.answer_all(&Obstacle::Stopped, |_| true);
             self.effects.push_back(Effect::Stop(result));
         }
     }
@@ -257,6 +270,7 @@ impl Worker {
         for partition in self.partitions.values_mut() {
             partition.stored(write);
         }
+        self.answer_recorded(write);
     }
 
     fn advance_journal(&mut self) {

@@ -14,8 +14,9 @@ use crate::span::Span;
 use crate::state::{Outcome, Reason, State};
 use crate::transition::Event;
 
-use super::effect::{Notice, PositionError};
+use super::effect::Notice;
 use super::input::{Commit, Found, Label};
+use super::stop::PositionError;
 
 /// How a partition is taken up.
 #[derive(Debug, PartialEq)]

@@ -3,10 +3,11 @@
 use crate::Disposition;
 use crate::entry::{End, PartitionId};
 
-use super::effect::{Effect, Notice, Renewal, StopReason};
+use super::effect::{Effect, Notice, Renewal};
 use super::input::{Call, Commit, Refusal, SlotEvent};
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
+use super::stop::StopReason;
 use super::transaction::{Slot, Stage, Step, after};
 use super::window::Phase;
 use super::{Time, Worker};

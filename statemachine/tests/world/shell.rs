@@ -59,10 +59,23 @@ impl World {
             Effect::DeadLetter(GivenUp { partition, epoch, offset, attempts, cause, .. }) => {
                 assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
                 let limit = self.settings.attempts.unwrap();
-                assert!(cause == Cause::Rejected || attempts >= limit);
+                assert!(cause != Cause::AttemptsUsedUp || attempts >= limit);
                 self.process.letters.insert((partition.0, offset));
                 self.process.results.entry(partition.0).or_default().insert(offset);
             }
+            Effect::Skip { partition, epoch, offset } => {
+                assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
+                self.process.letters.remove(&(partition.0, offset));
+                self.process.results.entry(partition.0).or_default().insert(offset);
+            }
+            Effect::Cancel { partition, lane, offset } => {
+                let running = self.process.running.get_mut(&(partition.0, lane));
+                // Its end may be on the way.
+                if let Some(running) = running {
+                    running.cancelled = Some(offset.min(running.cancelled.unwrap_or(offset)));
+                }
+            }
+            Effect::Answer { id, answer } => self.on_answer(id, answer),
             Effect::Interrupt { partition } => {
                 for ((id, _), running) in &mut self.process.running {
                     running.interrupted |= *id == partition.0;
@@ -97,6 +110,9 @@ impl World {
             Effect::Abort { slot } => self.queue(slot, Ready::Aborting, effect),
             Effect::ReadCommits { number, partitions } => {
                 self.process.reads.push((number, partitions));
+            }
+            Effect::Notice(Notice::Intervened { partition, offset, verb: Verb::Retry, .. }) => {
+                self.process.anew.insert((partition.0, offset));
             }
             Effect::Notice(_) => {}
             Effect::Stop(result) => self.on_stop(result),
@@ -163,7 +179,8 @@ impl World {
                 // Others may have counted on; what nobody may do is to forget.
                 let told = log.attempts().get(&at).copied().unwrap_or(0);
                 let known = if at == offsets[0] { attempt } else { 0 };
-                assert!(told <= known, "{id}@{at} has failed {told} times, not {known}");
+                let anew = self.process.anew.contains(&(id, at));
+                assert!(anew || told <= known, "{id}@{at} has failed {told} times, not {known}");
             }
             let before = (log.position()..at).filter(|&before| log.is_message(before));
             let mut same = before.filter(|&before| self.kafka.lane(before) == self.kafka.lane(at));
@@ -173,7 +190,7 @@ impl World {
             assert!(!ours || same.all(ready), "{id}@{at} overtakes an earlier one");
         }
         assert!(log.commit.is_some(), "handlers wait for the first commit");
-        let running = Running { epoch, offsets, interrupted: false };
+        let running = Running { epoch, offsets, interrupted: false, cancelled: None };
         let before = self.process.running.insert((id, lane), running);
         assert!(before.is_none(), "{id} runs {before:?} when {spans:?} are to be handled");
         let running = self.process.running.len() as u64;
@@ -216,6 +233,33 @@ impl World {
             // A later assignment may be waiting already.
             self.group[id.0 as usize] = Member::Free;
         }
+    }
+
+    /// An operator orders something about a message, which may be anywhere.
+    pub(super) fn intervene(&mut self, choice: &mut Choice) {
+        let partition = choice.partition();
+        let offset = self.kafka.log(partition).position() + choice.below(6);
+        let verb = Verb::ALL[choice.index(Verb::ALL.len())];
+        self.orders += 1;
+        let id = self.orders;
+        self.process.orders.insert(id, (partition, offset, verb));
+        let (by, reason) = ("ann".to_owned(), "it is in the way".to_owned());
+        let order = Intervention { id, offset, verb, by, reason };
+        self.tell(Input::Intervene(PartitionId(partition), order));
+    }
+
+    /// Each order is answered once, and what is said to be done is in Kafka.
+    fn on_answer(&mut self, id: u64, answer: Result<(), Obstacle>) {
+        let order = self.process.orders.remove(&id);
+        let (partition, offset, verb) = order.expect("an order is answered once");
+        let ours = self.group[partition as usize] == Member::Ours;
+        let log = &self.kafka.logs[partition as usize];
+        let claims_done = match answer {
+            Ok(()) => verb != Verb::Retry,
+            Err(obstacle) => obstacle == Obstacle::Done,
+        };
+        let is_done = log.done.contains(&offset) || !log.is_message(offset);
+        assert!(!claims_done || !ours || is_done, "{partition}@{offset} is not done");
     }
 
     fn on_stop(&mut self, result: Result<(), StopReason>) {
@@ -266,7 +310,8 @@ impl World {
         let nth = choice.index(self.process.running.len());
         let (&(id, lane), running) = self.process.running.iter_mut().nth(nth).unwrap();
         let (partition, epoch) = (PartitionId(id), running.epoch);
-        if running.interrupted && choice.one_in(2) {
+        let cancelled = running.cancelled.is_some_and(|from| running.offsets[0] >= from);
+        if cancelled || running.interrupted && choice.one_in(2) {
             self.process.running.remove(&(id, lane));
             self.tell(Input::Yielded { partition, epoch, lane });
             return;
@@ -651,6 +696,7 @@ impl World {
         }
         assert!(quiet > 40, "transactions without end");
         assert_eq!(self.worker.poll_timeout(), None, "a timer without anything to do");
+        assert!(self.process.orders.is_empty(), "orders without an answer");
         assert!(self.process.jobs.is_empty() && self.process.running.is_empty());
         self.kafka.check();
         self.check_store();

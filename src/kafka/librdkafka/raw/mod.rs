@@ -16,7 +16,7 @@ mod produce;
 mod records;
 
 pub(super) use admin::{
-    Description, Members, any_committed, cluster_id, committed, describe_topics, members,
+    Description, cluster_id, committed, committed_now, describe_topics, members,
 };
 pub(super) use event::{Event, EventKind, Message, Rebalance};
 pub(super) use group::{
