@@ -3,7 +3,7 @@
 //! 1. The group is asked for its members: there must be none.
 //! 2. A transactional id of the group's operators is registered, which ends what an earlier order
 //!    left open, and lets two operators at once not both succeed.
-//! 3. The stable commit is read: what a dead owner left open is ended by its time-out first.
+//! 3. The stable commit is read, and the message: what a dead owner left open is ended by its time-out first.
 //! 4. One transaction has the dead letter, if there is one, and the amended offset.
 //!
 //! A member may join at any time. One that is there when the offset arrives makes the broker refuse
@@ -24,7 +24,7 @@ use countersign_statemachine::{
 use futures::executor::block_on;
 use thiserror::Error;
 
-use super::{Answer, Request};
+use super::{Answer, OPERATOR_PREFIX, Request, Why};
 use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, NotOurs, armor, disarm, max_binary_len};
 use crate::dead_letter::{DeadLetter, LetterDisposition};
 use crate::kafka::librdkafka::{
@@ -69,7 +69,10 @@ pub enum AbsentError {
         owner: Option<Member>,
     },
     /// The group was at work while the order was to be carried out.
-    #[error("the group got a member meanwhile, and nothing was done; order it again")]
+    #[error(
+        "the group got a member meanwhile, or Kafka was too slow to tell, and nothing was done; \
+         order it again"
+    )]
     Joined,
     /// The commit cannot be amended.
     #[error(transparent)]
@@ -106,6 +109,25 @@ pub enum AbsentError {
     Kafka(#[from] KafkaError),
 }
 
+impl AbsentError {
+    /// The answer to an order that was not carried out; `None` if Kafka could not be asked.
+    pub fn answer(&self, request: &Request) -> Option<Answer> {
+        let (why, owner) = match self {
+            Self::HasMembers { owner } => (Why::NotOwned, owner.as_ref().map(Member::to_string)),
+            Self::Unknown(_) => (Why::Unknown, None),
+            Self::Joined
+            | Self::Amend(_)
+            | Self::Damaged { .. }
+            | Self::NoMessage
+            | Self::Pending { .. } => (Why::Refused, None),
+            Self::NoLetters | Self::Setting(_) | Self::Kafka(_) => return None,
+        };
+        let Request { topic, partition, offset, .. } = request;
+        let text = format!("{topic}/{partition}@{offset}: {self}");
+        Some(Answer { owner, ..Answer::refused(why, text) })
+    }
+}
+
 /// Carries an order out for a group without members. Blocks; not for a thread that drives futures.
 ///
 /// # Errors
@@ -137,12 +159,16 @@ impl Order<'_> {
         let mut producer = self.kafka.producer(&self.absent.transactional_id)?;
         block_on(producer.init(self.absent.patience))?;
         let found = self.stable_commit()?;
-        let read_at = Instant::now();
         let amended = self.amend(found.as_ref())?;
         let letter = match self.request.verb {
             Verb::Retry => None,
             Verb::Skip | Verb::DeadLetter => Some(self.message()?),
         };
+        // What was asked since may have taken its time.
+        let read_at = Instant::now();
+        if self.stable_commit()? != found {
+            return Err(AbsentError::Joined);
+        }
         producer.begin()?;
         let sent = self.fill(&mut producer, &amended, letter.as_ref()).and_then(|()| {
             let is_same = self.admin.committed_now(&self.partition(), TIMEOUT)? == found;
@@ -201,7 +227,7 @@ impl Order<'_> {
 
     /// Under which name it is done.
     fn instance(&self) -> String {
-        let mut name = format!("operator:{}", self.request.by);
+        let mut name = format!("{OPERATOR_PREFIX}{}", self.request.by);
         while name.len() > NAME_BYTES_MAX {
             name.pop();
         }

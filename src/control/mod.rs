@@ -23,6 +23,9 @@ pub(crate) use server::Server;
 
 use std::path::{Path, PathBuf};
 
+/// What the name of an author begins with that is no instance.
+pub(crate) const OPERATOR_PREFIX: &str = "operator:";
+
 /// The name of the socket in the store's directory.
 const SOCKET: &str = "control.sock";
 

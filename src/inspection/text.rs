@@ -2,6 +2,8 @@
 
 use std::fmt::{Result, Write};
 
+use crate::control::OPERATOR_PREFIX;
+
 use super::state::{Counts, Range, Ranges, StateReport};
 use super::why::{Happened, Known, Present, Transaction, WhyReport};
 
@@ -213,6 +215,9 @@ fn told(happened: &Happened) -> String {
         }
         ("rolled back", reason) => format!("its handling failed ({reason}) and was undone"),
         ("again", _) => "it was made ready to be handled again".to_owned(),
+        ("found done", "elsewhere") if is_operators(happened) => {
+            "Kafka's committed offset, as an operator left it, showed that it was done".to_owned()
+        }
         ("found done", "elsewhere") => {
             "Kafka's committed offset showed that another instance had done it".to_owned()
         }
@@ -230,6 +235,11 @@ fn told(happened: &Happened) -> String {
         }
         (event, detail) => format!("{event} {detail}"),
     }
+}
+
+fn is_operators(happened: &Happened) -> bool {
+    let author = happened.transaction.as_ref().and_then(|it| it.instance.as_deref());
+    author.is_some_and(|author| author.starts_with(OPERATOR_PREFIX))
 }
 
 fn write_transaction(out: &mut dyn Write, transaction: &Transaction) -> Result {

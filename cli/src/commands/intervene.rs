@@ -27,7 +27,8 @@ macro_rules! help {
              --store finds the\nowner. While the group has no member at all, it is done by a \
              transaction of this command;\nthat needs --brokers, and --group or --store.\n\n\
              Exit codes:\n    0  done: committed, or due for a retry\n    2  usage or \
-             configuration\n    3  Kafka cannot be reached, or does not authorise it\n    7  \
+             configuration\n    3  Kafka cannot be reached, or does not authorise it\n    4  \
+             store: missing, locked, or damaged\n    7  \
              refused: the message is in no state for it; nothing was done\n    8  owned \
              elsewhere: the owner is named, ask there; nothing was done\n    9  not known: no \
              answer came; order it again, and see"
@@ -110,8 +111,11 @@ pub(crate) fn run(verb: Verb, args: &Args) -> Result<(), Failure> {
         }
     }
     let absent = args.absent(file, store.as_deref())?;
-    let answer = intervene(&absent, &request).map_err(failure)?;
-    if let Some(store) = &store
+    let answer = match intervene(&absent, &request) {
+        Ok(answer) => answer,
+        Err(error) => error.answer(&request).ok_or_else(|| failure(error))?,
+    };
+    if let Some(store) = store.as_deref().filter(|_| answer.done)
         && let Err(error) = record(store, &request)
     {
         eprintln!("it is done, and not recorded in the store at {}: {error}", store.display());
@@ -192,24 +196,11 @@ fn declined(answer: &Answer) -> Failure {
     }
 }
 
+/// Kafka could not be asked, or not like this.
 fn failure(error: AbsentError) -> Failure {
     match error {
-        AbsentError::HasMembers { owner } => {
-            let owner = match owner {
-                Some(owner) => format!("{owner} owns the partition"),
-                None => "none of them owns the partition now".to_owned(),
-            };
-            let what = format!(
-                "the group has members, and {owner}: only the owner can do it; order it there, \
-                 with the --store of that"
-            );
-            Failure::new(Exit::Elsewhere, what)
-        }
         AbsentError::Kafka(error) => Failure::kafka(error),
-        AbsentError::Setting(error) => Failure::usage(error),
-        error @ AbsentError::NoLetters => Failure::usage(error),
-        error @ AbsentError::Unknown(_) => Failure::new(Exit::Unknown, error),
-        error => Failure::new(Exit::Refused, error),
+        error => Failure::usage(error),
     }
 }
 

@@ -19,3 +19,4 @@ mod sigstop;
 mod sigterm;
 mod transactional_input;
 mod twins;
+mod verbs;
