@@ -108,10 +108,13 @@ impl Blocked {
         self.order(verb, offset, &[&brokers, more].concat())
     }
 
+    /// In the order of the alphabet: they go to the partitions in turn.
     fn outputs(&self) -> Vec<String> {
         let outputs = self.copying.read(&self.copying.output());
         let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
-        outputs.into_iter().map(|output| text(output.value)).collect()
+        let mut values: Vec<_> = outputs.into_iter().map(|output| text(output.value)).collect();
+        values.sort();
+        values
     }
 
     fn dead(&self) -> Vec<DeadLetter> {
@@ -123,12 +126,9 @@ impl Blocked {
         self.copying.read(&self.letters).into_iter().map(read).collect()
     }
 
-    /// Waits until the message at the position has failed, which is told by its commit.
-    fn wait_failed(&self, process: &Process) {
-        process.wait_for_line(&["message failed and is tried again"]);
-    }
-
     fn wait_outputs(&self, expected: &[&str]) {
+        let mut expected = expected.to_vec();
+        expected.sort_unstable();
         let what = format!("{expected:?} are the outputs");
         until(&what, PATIENCE, || (self.outputs() == expected).then_some(()));
     }
@@ -155,7 +155,7 @@ impl Blocked {
 fn the_owner_passes_over_it_and_it_stays_done_after_kill() {
     let it = Blocked::new("verbs-skip", &["one", "fails", "two"]);
     let process = it.start();
-    it.wait_failed(&process);
+    wait_failed(&process);
     let ended = it.order("skip", 1, &["--format=json"]).done();
     process.kill();
     let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -175,7 +175,7 @@ fn the_owner_passes_over_it_and_it_stays_done_after_kill() {
 fn the_owner_retries_it_at_once() {
     let it = Blocked::new("verbs-retry", &["one", "fails", "two"]);
     let process = it.start();
-    it.wait_failed(&process);
+    wait_failed(&process);
     it.mend();
     let told = it.order("retry", 1, &[]).done();
     assert!(told.stdout.contains("is due now"), "{told:#?}");
@@ -188,7 +188,7 @@ fn the_owner_retries_it_at_once() {
 fn the_owner_makes_a_dead_letter_of_it() {
     let it = Blocked::new("verbs-letter", &["one", "fails", "two"]);
     let process = it.start();
-    it.wait_failed(&process);
+    wait_failed(&process);
     it.order("dead-letter", 1, &[]).done();
     it.wait_outputs(&["one", "two"]);
     let [letter] = &it.dead()[..] else { panic!("one letter") };
@@ -215,7 +215,7 @@ fn a_hung_handler_is_cancelled() {
 fn without_an_owner_it_is_passed_over() {
     let it = Blocked::new("verbs-alone", &["one", "fails", "two", "hangs", "three"]);
     let process = it.start();
-    it.wait_failed(&process);
+    wait_failed(&process);
     process.terminate();
     it.wait_empty();
     it.order("skip", 1, &[]).failed(2, &["--brokers"]);
@@ -238,7 +238,7 @@ fn without_an_owner_it_is_passed_over() {
 fn without_an_owner_a_dead_letter_is_made_and_a_retry_forgets() {
     let it = Blocked::new("verbs-alone-2", &["one", "fails", "fails"]);
     let process = it.start();
-    it.wait_failed(&process);
+    wait_failed(&process);
     process.terminate();
     it.wait_empty();
     it.order_alone("dead-letter", 1, &[]).failed(2, &["--dead-letters"]);
@@ -262,7 +262,7 @@ fn without_an_owner_a_dead_letter_is_made_and_a_retry_forgets() {
 fn what_a_killed_owner_left_open_is_waited_for() {
     let it = Blocked::new("verbs-killed", &["one", "fails", "two"]);
     let process = it.start();
-    it.wait_failed(&process);
+    wait_failed(&process);
     process.kill();
     // Its session is not over yet.
     it.order_alone("skip", 1, &[]).failed(8, &["a-0", "127.0.0.1"]);
@@ -277,12 +277,17 @@ fn what_a_killed_owner_left_open_is_waited_for() {
 fn who_is_not_the_owner_names_it() {
     let it = Blocked::new("verbs-elsewhere", &["one", "fails"]);
     let owner = it.start_as("owner");
-    it.wait_failed(&owner);
+    wait_failed(&owner);
     // The partitions that it gets are others.
     let process = it.start();
     process.wait_for_line(&["partition taken up"]);
     let stores = ["a", "owner"].map(|name| it.copying.store(name).display().to_string());
-    let asked = stores.map(|store| it.order_with("skip", 1, &["--store", &store]));
+    let ask = || {
+        let asked = stores.each_ref().map(|store| it.order_with("skip", 1, &["--store", store]));
+        // Who was just given the partition has not read the message yet.
+        asked.iter().any(|ended| ended.code == Some(0)).then_some(asked)
+    };
+    let asked = until("the owner does it", PATIENCE, ask);
     let codes = asked.each_ref().map(|ended| ended.code);
     let (done, refused) = if codes[0] == Some(0) { (0, 1) } else { (1, 0) };
     assert_eq!((codes[done], codes[refused]), (Some(0), Some(8)), "{asked:#?}");
@@ -301,6 +306,10 @@ fn a_commit_that_another_tool_set_is_left_alone() {
     it.order_with("skip", 1, &brokers).failed(7, &["no committed offset"]);
     commit_as_another_tool(&it.copying);
     it.order_with("skip", 1, &brokers).failed(7, &["set by another tool"]);
+}
+
+fn wait_failed(process: &Process) {
+    process.wait_for_line(&["message failed and is tried again"]);
 }
 
 fn commit_as_another_tool(copying: &Copying) {
