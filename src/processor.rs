@@ -229,9 +229,7 @@ impl Processor {
         if result.is_ok() {
             self.settle(&scout, &clerk).await;
         }
-        if let Some(server) = server {
-            server.end().await;
-        }
+        Server::end(server).await;
         // Whoever opens the store next finds it closed.
         clerk.end().await;
         if !matches!(result, Err(RunError::Aborted)) {

@@ -59,12 +59,7 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             "message failed and is tried again"
         ),
         Notice::DeadLettered { partition, offset, attempts, cause, message } => {
-            let cause = match cause {
-                Cause::AttemptsUsedUp => "attempts used up",
-                Cause::Rejected => "rejected",
-                Cause::Operator => "ordered by an operator",
-            };
-            let (partition, error) = (name(partition), message);
+            let (partition, cause, error) = (name(partition), cause_name(*cause), message);
             let told = "message given up; its dead letter goes out with the transaction";
             tracing::warn!(instance, partition, offset, attempts, cause, %error, "{told}");
         }
@@ -80,6 +75,14 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
             tracing::info!(instance, "a message succeeded; everything is handled again");
         }
         Notice::Renewing { slot, why } => renewing(instance, *slot, *why),
+    }
+}
+
+fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::AttemptsUsedUp => "attempts used up",
+        Cause::Rejected => "rejected",
+        Cause::Operator => "ordered by an operator",
     }
 }
 

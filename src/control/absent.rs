@@ -3,7 +3,8 @@
 //! 1. The group is asked for its members: there must be none.
 //! 2. A transactional id of the group's operators is registered, which ends what an earlier order
 //!    left open, and lets two operators at once not both succeed.
-//! 3. The stable commit is read, and the message: what a dead owner left open is ended by its time-out first.
+//! 3. The stable commit is read, and the message: what a dead owner left open is ended by its
+//!    time-out first.
 //! 4. One transaction has the dead letter, if there is one, and the amended offset.
 //!
 //! A member may join at any time. One that is there when the offset arrives makes the broker refuse

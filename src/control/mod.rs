@@ -8,9 +8,11 @@
 
 mod absent;
 mod client;
+#[cfg(not(unix))]
+mod no_server;
 mod protocol;
 mod record;
-#[cfg_attr(not(unix), path = "no_server.rs")]
+#[cfg(unix)]
 mod server;
 
 pub use absent::{Absent, AbsentError, intervene};
@@ -19,6 +21,9 @@ pub use countersign_statemachine::Verb;
 pub use protocol::{Answer, LINE_BYTES_MAX, REASON_BYTES_MAX, Request, VERSION, Why};
 pub use record::{RecordError, record};
 
+#[cfg(not(unix))]
+pub(crate) use no_server::Server;
+#[cfg(unix)]
 pub(crate) use server::Server;
 
 use std::path::{Path, PathBuf};

@@ -13,5 +13,5 @@ impl Server {
         None
     }
 
-    pub(crate) async fn end(self) {}
+    pub(crate) async fn end(_: Option<Self>) {}
 }

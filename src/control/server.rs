@@ -36,7 +36,7 @@ struct Office {
     scout: Scout,
 }
 
-/// Listens until it is dropped. The socket's file is gone then.
+/// Listens until its end; the socket's file is gone then.
 #[derive(Debug)]
 pub(crate) struct Server {
     socket: PathBuf,
@@ -73,13 +73,13 @@ impl Server {
     }
 
     /// Ends it, after the answers that are on their way.
-    pub(crate) async fn end(self) {
-        // Gone, if nobody may be asked any more.
-        let _ = fs::remove_file(&self.socket);
-        // It is there as long as this is.
-        let _ = self.stop.send(());
-        // It panics only if a defect made it.
-        let _ = self.task.await;
+    pub(crate) async fn end(server: Option<Self>) {
+        let Some(Self { socket, stop, task }) = server else { return };
+        // Somebody else may have removed it.
+        let _ = fs::remove_file(socket);
+        // It may have ended by itself.
+        let _ = stop.send(());
+        let _ = task.await;
     }
 }
 

@@ -127,7 +127,7 @@ async fn an_order_goes_to_the_worker_that_owns_the_partition() {
     let wishes = second.lock().expect("nobody panics").clone();
     assert_eq!(wishes.len(), 1);
     assert_eq!((wishes[0].by.as_str(), wishes[0].offset), ("ann@desk", 17));
-    server.end().await;
+    Server::end(Some(server)).await;
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn of_what_is_owned_elsewhere_the_owner_is_told() {
     assert_eq!(answer.owner.as_deref(), Some("other-0 at 10.0.0.7"));
     let answer = asked(store.path(), request(8)).await.expect("it answers");
     assert_eq!((answer.why, answer.owner), (Some(Why::NotOwned), None));
-    server.end().await;
+    Server::end(Some(server)).await;
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn what_cannot_be_read_is_answered_and_harms_nobody() {
     assert_eq!(answers.len(), 1, "{answers:?}");
     assert_eq!(answers[0].why, Some(Why::Malformed));
     assert!(asked(store.path(), request(3)).await.expect("it answers").done);
-    server.end().await;
+    Server::end(Some(server)).await;
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn the_socket_is_its_owners_alone_and_gone_in_the_end() {
     let mode = fs::metadata(&socket).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(asked(store.path(), request(3)).await.expect("it answers").done);
-    server.end().await;
+    Server::end(Some(server)).await;
     assert_eq!(fs::read_dir(store.path()).expect("a directory").count(), 0);
 }
 

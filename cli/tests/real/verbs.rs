@@ -1,7 +1,7 @@
-//! Goal: what holds a partition up is unblocked by each verb, through the owner and without one, and
-//! it stays done.
-//! Method: a handler in the shell that fails, hangs or copies by what the message says; orders by the
-//! command; the outputs, the letters and the commits are read by the test kit's reader.
+//! Goal: what holds a partition up is unblocked by each verb, through the owner and without one,
+//! and it stays done.
+//! Method: a handler in the shell that fails, hangs or copies by what the message says; orders by
+//! the command; outputs and letters are read by the test kit's reader.
 
 use std::fs;
 use std::path::PathBuf;
