@@ -146,10 +146,10 @@ impl Runs {
     ///
     /// `Start` and `Intervened` begin a history where there is none. `Committed` closes gaps: the
     /// caller vouches that the span holds no message but those that were started, so that what was
-    /// not read, or is pending (its message was compacted away since), joins the run before it. `FoundDone`
-    /// cannot vouch for that: offsets without a history get one of their own, with no messages
-    /// counted. Both leave alone what is confirmed. Other events must find a history everywhere in
-    /// the span.
+    /// not read, or is pending (its message was compacted away since), joins the run before it.
+    /// `FoundDone` cannot vouch for that: offsets without a history get one of their own, with no
+    /// messages counted. Both leave alone what is confirmed. Other events must find a history
+    /// everywhere in the span.
     ///
     /// # Errors
     /// Nothing was changed; see [`ApplyError`].
