@@ -6,8 +6,10 @@
 
 mod builder;
 mod caught_up;
+mod claim;
 pub mod commit_metadata;
 mod config;
+pub mod control;
 pub mod dead_letter;
 mod destinations;
 mod driver;

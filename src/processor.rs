@@ -1,24 +1,25 @@
 //! A processor, from its start to its end.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
 use crate::config::Config;
+use crate::control::Server;
 use crate::destinations::Destinations;
 use crate::driver::{
-    Clerk, Driver, Gate, Host, Parts, Probe, Rate, Scout, Stop, existing, settle_unowned,
+    Clerk, Desk, Driver, Gate, Host, Parts, Place, Probe, Rate, Scout, Stop, existing,
+    settle_unowned,
 };
 use crate::error::RunError;
 use crate::handler::Work;
 use crate::kafka::librdkafka::{LibrdKafka, SettingError};
-use crate::kafka::{Kafka, KafkaError, Producer, Sizes};
+use crate::kafka::{Kafka, KafkaError};
 use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
@@ -126,7 +127,9 @@ impl Processor {
     /// Why it cannot go on; nothing is lost or doubled by any of it.
     pub async fn run(self) -> Result<(), RunError> {
         let kafka = LibrdKafka::new(self.config.cluster.clone()).map_err(RunError::of_setting)?;
-        self.run_on(Arc::new(kafka), Host::Threads, open_store, rand::random(), None).await
+        let store = self.config.store.clone();
+        let place = Place { host: Host::Threads, control: Some(store) };
+        self.run_on(Arc::new(kafka), place, open_store, rand::random(), None).await
     }
 
     /// Like [`run`](Self::run), and shuts down on Ctrl-C and `SIGTERM`; the second one aborts.
@@ -151,12 +154,12 @@ impl Processor {
     pub(crate) async fn run_on<K: Kafka>(
         self,
         kafka: Arc<K>,
-        host: Host,
+        place: Place,
         open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
         incarnation: u64,
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
-        let result = self.work_on(kafka, host, open, incarnation, probe).await;
+        let result = self.work_on(kafka, place, open, incarnation, probe).await;
         if let Err(error) = &result {
             for cell in &self.cells {
                 cell.connection(Connection::Failed(error.to_string()));
@@ -168,12 +171,12 @@ impl Processor {
     async fn work_on<K: Kafka>(
         &self,
         kafka: Arc<K>,
-        host: Host,
+        place: Place,
         open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
         incarnation: u64,
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
-        let config = &self.config;
+        let (config, Place { host, control }) = (&self.config, place);
         let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
         // Nothing is under way before both are known, so that any stop ends it well.
         let mut told = self.stop.subscribe();
@@ -192,6 +195,9 @@ impl Processor {
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         }
         let gate = Gate::default();
+        let desk = Desk::default();
+        let server = control
+            .and_then(|store| Server::start(&store, desk.clone(), clerk.clone(), scout.clone()));
         let parts = |worker: u32, status: &StatusCell, renewed: u64| Parts {
             kafka: Arc::clone(&kafka),
             host,
@@ -209,6 +215,7 @@ impl Processor {
             work: Arc::clone(&self.work),
             clerk: clerk.clone(),
             scout: scout.clone(),
+            desk: desk.clone(),
             status: status.clone(),
             stop: self.stop(),
             probe: probe.clone(),
@@ -226,6 +233,7 @@ impl Processor {
         if result.is_ok() {
             self.settle(&scout, &clerk).await;
         }
+        Server::end(server).await;
         // Whoever opens the store next finds it closed.
         clerk.end().await;
         if !matches!(result, Err(RunError::Aborted)) {
@@ -325,49 +333,6 @@ impl Processor {
         };
         let options = JournalOptions::new(incarnation, now_ms());
         Journal::open(store, &identity, JournalOptions { history: self.config.history, ..options })
-    }
-
-    /// Notes the transactional ids of this start, and ends what those of earlier starts with more
-    /// workers left open: their pending offsets would hold partitions up until a time-out.
-    async fn claim<K: Kafka>(
-        &self,
-        kafka: &Arc<K>,
-        clerk: &Clerk,
-        host: Host,
-    ) -> Result<(), RunError> {
-        let workers = 0..self.config.workers;
-        let ours: BTreeSet<String> =
-            workers.flat_map(|worker| self.config.transactional_ids(worker)).collect();
-        let mut former = clerk.slots().await?;
-        former.retain(|id| !ours.contains(id));
-        if !former.is_empty() {
-            let (done, all_done) = oneshot::channel();
-            let kafka = Arc::clone(kafka);
-            let ending = host.spawn("countersign-claim", async move {
-                for id in former {
-                    end_former(&*kafka, &id).await;
-                }
-                // Nobody may be waiting any more.
-                let _ = done.send(());
-            });
-            let _ = all_done.await;
-            drop(ending);
-        }
-        for id in ours {
-            clerk.remember_slot(id).await?;
-        }
-        Ok(())
-    }
-}
-
-/// Ends the transaction that a former process may have left open.
-async fn end_former<K: Kafka>(kafka: &K, id: &str) {
-    let registered = match kafka.producer(id, Sizes::default()) {
-        Ok(mut producer) => producer.init(Duration::from_secs(10)).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = registered {
-        tracing::warn!(%id, %error, "a former transaction is left to its time-out");
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use crate::driver::{Host, Probe};
 pub use crate::error::RunError;
 
-use crate::driver;
+use crate::driver::{self, Place};
 use crate::handler::{Handler, Topics, work_of};
 use crate::kafka::{Batch, Kafka, Topic};
 use crate::limits::Limit;
@@ -29,7 +29,8 @@ pub async fn run<K: Kafka>(
     incarnation: u64,
     probe: Option<Probe>,
 ) -> Result<(), RunError> {
-    processor.run_on(kafka, host, |_| Ok(store), incarnation, probe).await
+    let place = Place { host, control: None };
+    processor.run_on(kafka, place, |_| Ok(store), incarnation, probe).await
 }
 
 /// Runs a handler over a batch as a driver does, without one, and gives how many outputs its

@@ -139,7 +139,7 @@ impl Watch {
         };
         for counts in all.iter().map(|status| status.counts) {
             let Counts { confirmed, committed, aborted, in_doubt, renewed, .. } = counts;
-            let Counts { failures, dead_letters, unfinished, .. } = counts;
+            let Counts { failures, dead_letters, skipped, interventions, unfinished, .. } = counts;
             sum.counts.confirmed += confirmed;
             sum.counts.committed += committed;
             sum.counts.aborted += aborted;
@@ -147,6 +147,8 @@ impl Watch {
             sum.counts.renewed += renewed;
             sum.counts.failures += failures;
             sum.counts.dead_letters += dead_letters;
+            sum.counts.skipped += skipped;
+            sum.counts.interventions += interventions;
             sum.counts.unfinished += unfinished;
         }
         sum

@@ -65,6 +65,10 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
         Notice::DeadLettered { partition, offset, attempts, cause, message } => {
             given_up(instance, &name(partition), (*offset, *attempts), *cause, message);
         }
+        Notice::Intervened { partition, offset, verb, by, reason } => {
+            let (partition, verb) = (name(partition), verb.to_string());
+            tracing::warn!(instance, partition, offset, verb, by, reason, "an operator's order");
+        }
         Notice::BreakerOpened { message } => {
             let told = "too many messages fail; single ones are tried until one succeeds";
             tracing::error!(instance, error = %message, "{told}");
@@ -89,6 +93,7 @@ fn given_up(instance: &str, partition: &str, of: (u64, u32), cause: Cause, error
         Cause::BudgetUsedUp => "retry budget used up",
         Cause::Rejected => "rejected",
         Cause::PoisonPill => "poison pill",
+        Cause::Operator => "ordered by an operator",
     };
     let told = "message given up; its dead letter goes out with the transaction";
     tracing::warn!(instance, partition, offset, attempts, cause, %error, "{told}");

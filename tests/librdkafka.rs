@@ -674,3 +674,38 @@ fn a_member_that_was_not_polled_is_told_and_may_not_commit() {
         commit(&mut producer);
     }
 }
+
+/// The commit of an operator: without any name of a member the broker would take it.
+#[test]
+fn offsets_from_outside_are_taken_while_the_group_is_empty_and_refused_once_it_has_a_member() {
+    let topic = unique("outside");
+    create(&topic, 1);
+    let kafka = kafka(config(&topic, &topic));
+    let mut producer = started(&kafka, "outside");
+    let mut send = |offset| {
+        let partition = TopicPartition::new(topic.as_str(), 0);
+        let metadata = "from outside".to_owned();
+        let offsets = [CommitOffset { partition, offset, metadata }];
+        producer.begin().unwrap();
+        let sent = producer.send_offsets_from_outside(&offsets, &topic, LONG);
+        match &sent {
+            Ok(()) => block_on(producer.commit(LONG)).unwrap(),
+            Err(_) => block_on(producer.abort(LONG)).unwrap(),
+        }
+        sent
+    };
+    send(1).unwrap();
+    let mut consumer = kafka.consumer(0).unwrap();
+    join(&mut consumer, 1);
+    assert_eq!(send(2).unwrap_err().kind, ErrorKind::StaleGeneration);
+    drop(consumer);
+    let mut admin = kafka.admin().unwrap();
+    let deadline = Instant::now() + LONG;
+    while !block_on(admin.members(LONG)).unwrap().all.is_empty() {
+        assert!(Instant::now() < deadline, "the member does not leave");
+    }
+    let partition = TopicPartition::new(topic.as_str(), 0);
+    let committed = admin.committed_now(&partition, LONG).unwrap().unwrap();
+    assert_eq!((committed.offset, committed.metadata.as_str()), (1, "from outside"));
+    send(3).unwrap();
+}

@@ -113,6 +113,9 @@ fn answer(effect: Effect) -> Option<Input> {
         | Effect::Leave
         | Effect::EndSolo
         | Effect::DeadLetter(_)
+        | Effect::Skip { .. }
+        | Effect::Cancel { .. }
+        | Effect::Answer { .. }
         | Effect::Interrupt { .. }
         | Effect::Forget { .. }
         | Effect::Release { .. }

@@ -17,6 +17,9 @@ Exit codes:
     4  store: missing, locked, damaged, or of another cluster, group, instance or format
     5  fenced: another process took over the same id
     6  stopped by policy: a message failed for good, or a committed offset cannot be worked with
+    7  refused: the message is in no state for what was ordered; nothing was done
+    8  owned elsewhere: only the instance that owns the partition can do it; nothing was done
+    9  not known: the order was given, and no answer came
   130  aborted by a second signal; the next start takes up what was under way";
 
 /// Why the command ends; other tools rely on the numbers.
@@ -28,6 +31,9 @@ pub(crate) enum Exit {
     Store = 4,
     Fenced = 5,
     Policy = 6,
+    Refused = 7,
+    Elsewhere = 8,
+    Unknown = 9,
     Aborted = 130,
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) brokers: Option<String>,
     /// The consumer group
     #[arg(long, value_name = "NAME")]
-    group: Option<String>,
+    pub(crate) group: Option<String>,
     /// The topics to read
     #[arg(long, value_name = "TOPIC[,..]", value_delimiter = ',')]
     #[serde(deserialize_with = "names")]
@@ -41,7 +41,7 @@ pub(crate) struct Settings {
     output: Option<Vec<String>>,
     /// The directory of the store, of this instance alone; made if it is missing
     #[arg(long, value_name = "DIR")]
-    store: Option<PathBuf>,
+    pub(crate) store: Option<PathBuf>,
     /// What is done with each message [default: copy]
     #[arg(long, value_enum, value_name = "NAME")]
     handler: Option<HandlerName>,
@@ -118,7 +118,7 @@ pub(crate) struct Settings {
     retry_backoff: Option<Interval>,
     /// What the transactional ids begin with
     #[arg(long, value_name = "PREFIX", help_heading = "Transactions")]
-    transactional_id_prefix: Option<String>,
+    pub(crate) transactional_id_prefix: Option<String>,
     /// End one transaction before the next is filled
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "true", hide_possible_values = true)]
@@ -147,7 +147,7 @@ pub(crate) struct Settings {
     max_deliveries: Option<u32>,
     /// The topic for messages that failed for good [default: none, they stop the processor]
     #[arg(long, value_name = "TOPIC", help_heading = "Failures")]
-    dead_letters: Option<String>,
+    pub(crate) dead_letters: Option<String>,
     /// What happens when too many messages fail: single ones are tried until one succeeds, the
     /// processor stops, or nothing [default: probe; go-on without dead letters]
     #[arg(long, value_enum, value_name = "POLICY", help_heading = "Failures")]

@@ -35,6 +35,26 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn an_order_that_cannot_be_given_ends_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("s").display().to_string();
+    let reason = ["--reason", "it is in the way"];
+    for verb in ["skip", "retry", "dead-letter"] {
+        assert_eq!(with(&[verb, "orders/3@1", "--store", &store]).code, Some(2), "why?");
+        let said = |more: &[&str]| with(&[&[verb, "orders/3@1"], &reason[..], more].concat());
+        said(&[]).failed(2, &["--store", "--brokers"]);
+        said(&["--store", &store]).failed(2, &["no processor runs", &store, "--brokers"]);
+        said(&["--brokers", "127.0.0.1:1"]).failed(2, &["--group"]);
+    }
+    with(&["skip", "orders/3", "--reason", "x"]).failed(2, &["TOPIC/PARTITION@OFFSET"]);
+    with(&["skip", "orders/3@1", "--reason", " "]).failed(2, &["reason is empty"]);
+    // Nobody listens on a path that is too long, and nothing tells whether somebody would.
+    let long = dir.path().join("x".repeat(120)).display().to_string();
+    let with_long = ["skip", "orders/3@1", "--reason", "x", "--store", &long];
+    with(&with_long).failed(2, &["too long for a socket"]);
+}
+
+#[test]
 fn everything_that_is_missing_is_named_at_once() {
     let all = ["--brokers", "--group", "--input", "--output", "--store", "--config"];
     with(&["run"]).failed(2, &all);

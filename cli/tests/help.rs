@@ -46,12 +46,28 @@ fn the_help_of_dead_letters_is_as_recorded() {
     compare("dead-letters-show.txt", &["dead-letters", "show", "--help"]);
 }
 
+#[test]
+fn the_help_of_the_verbs_that_unblock_is_as_recorded() {
+    compare("skip.txt", &["skip", "--help"]);
+    compare("retry.txt", &["retry", "--help"]);
+    compare("dead-letter.txt", &["dead-letter", "--help"]);
+}
+
 /// The document is for reading, the help for looking up; they must not contradict each other.
 #[test]
 fn the_document_names_every_flag_and_every_exit_code() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(manifest.join("../docs/cli.md")).expect("there is one");
-    let verbs = ["run", "state", "why", "dead-letters list", "dead-letters show"];
+    let verbs = [
+        "run",
+        "state",
+        "why",
+        "dead-letters list",
+        "dead-letters show",
+        "skip",
+        "retry",
+        "dead-letter",
+    ];
     for verb in verbs {
         let words: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         let help = common::with(&words).done().stdout;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_statemachine::{Entry, PartitionId, Run};
+use countersign_statemachine::{Entry, PartitionId, Run, State};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::kafka::TopicPartition;
@@ -23,6 +23,7 @@ enum Request {
     RememberSlot { transactional_id: String, reply: Reply<()> },
     Slots { reply: Reply<Vec<String>> },
     Unfinished { reply: Reply<Vec<Unfinished>> },
+    State { partition: TopicPartition, offset: u64, reply: Reply<Option<State>> },
     Note { entries: Vec<Entry>, reply: Reply<()> },
 }
 
@@ -92,6 +93,15 @@ impl Clerk {
         self.ask(|reply| Request::Unfinished { reply }).await
     }
 
+    /// How a message stands; `None` if nothing is known of it.
+    pub(super) async fn state(
+        &self,
+        partition: TopicPartition,
+        offset: u64,
+    ) -> Result<Option<State>, StoreError> {
+        self.ask(|reply| Request::State { partition, offset, reply }).await
+    }
+
     /// Writes and flushes.
     pub(crate) async fn note(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
         self.ask(|reply| Request::Note { entries, reply }).await
@@ -142,6 +152,9 @@ async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request
             Request::Unfinished { reply } => {
                 let _ = reply.send(Ok(unfinished(&journal)));
             }
+            Request::State { partition, offset, reply } => {
+                let _ = reply.send(Ok(state(&journal, &partition, offset)));
+            }
             Request::Note { entries, reply } => {
                 let _ = reply.send(append(&mut journal, &entries));
             }
@@ -155,6 +168,15 @@ fn is_owners(entry: &Entry, worker: u32, owners: &BTreeMap<PartitionId, u32>) ->
         Entry::Moved(moved) => owners.get(&moved.partition) == Some(&worker),
         Entry::Transaction(_) => true,
     }
+}
+
+/// Of topics that had the name in turn, the last one is meant.
+fn state(journal: &Journal, partition: &TopicPartition, offset: u64) -> Option<State> {
+    let is_meant = |(_, name): &(PartitionId, &PartitionName)| {
+        *name.topic == *partition.topic && name.partition == partition.partition
+    };
+    let (id, _) = journal.partitions().filter(is_meant).last()?;
+    journal.run_at(id, offset).map(|run| run.history.state)
 }
 
 fn unfinished(journal: &Journal) -> Vec<Unfinished> {

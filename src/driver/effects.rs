@@ -1,7 +1,6 @@
 //! What the worker asks for, as orders to the loops.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use countersign_statemachine::worker::{Call, Effect, Input, Position, Refusal, SlotEvent, Start};
 use countersign_statemachine::{Author, PartitionId, Span};
@@ -14,6 +13,7 @@ use crate::status::Connection;
 use crate::telemetry;
 
 use super::Driver;
+use super::brake::Brake;
 use super::poll::{Command, Grant};
 use super::run::{Progress, Results, RunInput};
 use super::shelf::{Running, Shelf};
@@ -41,6 +41,13 @@ impl Driver {
             Effect::AskSolo => self.seat.ask(&self.gate),
             Effect::EndSolo => self.seat = Seat::Empty,
             Effect::DeadLetter(given_up) => self.dead_letter(given_up),
+            Effect::Skip { partition, epoch, offset } => self.skip(partition, epoch, offset),
+            Effect::Cancel { partition, lane, offset } => {
+                if let Some(shelf) = self.shelves.get(&partition) {
+                    shelf.cancel(lane, offset);
+                }
+            }
+            Effect::Answer { id, answer } => self.grant(id, answer),
             Effect::Interrupt { partition } => {
                 if let Some(shelf) = self.shelves.get(&partition) {
                     shelf.interrupt();
@@ -117,7 +124,7 @@ impl Driver {
         let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return };
         let batches = shelf.batches(Span { first: first.first, end: last.end });
         let input = RunInput { batches, spans, attempt };
-        let interrupted = Arc::new(AtomicBool::new(false));
+        let brake = Arc::new(Brake::default());
         let progress = Progress {
             partition: id,
             source: Source {
@@ -129,7 +136,7 @@ impl Driver {
             lane,
             topics: Arc::clone(&self.destinations.topics),
             inbox: self.inbox.clone(),
-            interrupted: Arc::clone(&interrupted),
+            brake: Arc::clone(&brake),
             deadline: self.deadline,
             rate: self.rate.clone(),
             turn,
@@ -137,7 +144,7 @@ impl Driver {
         };
         let work = Arc::clone(&self.work);
         let task = tokio::spawn(async move { work.run(input, progress).await }).abort_handle();
-        shelf.start(lane, Running { interrupted, task });
+        shelf.start(lane, Running { brake, task });
     }
 
     fn send(&mut self, slot: u32, number: u64, id: PartitionId, span: Span) {

@@ -4,6 +4,7 @@
 //! simulation all of them are tasks of one thread, and time is virtual. The loops are the same.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,14 @@ pub enum Host {
     Threads,
     /// Tasks of the current single-threaded runtime.
     Tasks,
+}
+
+/// Where a processor runs, and where it listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) host: Host,
+    /// The store beside which it listens for orders of operators.
+    pub(crate) control: Option<PathBuf>,
 }
 
 impl Host {

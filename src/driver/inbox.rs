@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use countersign_statemachine::PartitionId;
-use countersign_statemachine::worker::{Call, Failure, SlotEvent};
-use tokio::sync::mpsc;
+use countersign_statemachine::worker::{Call, Failure, Obstacle, SlotEvent};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::kafka::{Batch, KafkaError, TopicPartition};
 use crate::store::StoreError;
 
+use super::desk::Wish;
 use super::run::Results;
 
 /// Something that happened outside of the driver.
@@ -36,6 +37,8 @@ pub(crate) enum News {
     Failed { partition: PartitionId, epoch: u64, lane: u64, offset: u64, failure: Failure },
     /// A run ended before its last message.
     Yielded { partition: PartitionId, epoch: u64, lane: u64 },
+    /// An operator orders something, and waits for an answer.
+    Wished(Wish, oneshot::Sender<Result<(), Obstacle>>),
     /// A producer slot reports.
     Slot(u32, SlotEvent),
     /// A call of a producer slot failed for good, at the outputs of a message if there is a place.

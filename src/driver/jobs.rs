@@ -200,7 +200,7 @@ async fn has_gap(scout: &Scout, inputs: &[Arc<str>]) -> bool {
     };
     let is_nobodys = |topic: &Topic| {
         let mut all = (0..topic.partitions).map(|p| TopicPartition::new(topic.name.clone(), p));
-        all.any(|partition| !members.assigned.contains(&partition))
+        all.any(|partition| !members.assigned.contains_key(&partition))
     };
     members.is_stable && topics.iter().any(is_nobodys)
 }

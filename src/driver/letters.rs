@@ -45,6 +45,7 @@ impl Driver {
                 Cause::AttemptsUsedUp => LetterDisposition::MaxDeliveryAttemptsReached,
                 Cause::Rejected => LetterDisposition::ClientRejected,
                 Cause::PoisonPill => LetterDisposition::PoisonPill,
+                Cause::Operator => LetterDisposition::Operator,
             },
             partition: shelf.partition.clone(),
             offset,

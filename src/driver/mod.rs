@@ -8,8 +8,10 @@
 //!
 //! The driver maps news to inputs and effects to orders, and decides nothing.
 
+mod brake;
 mod budget;
 mod clerk;
+mod desk;
 mod effects;
 mod host;
 mod inbox;
@@ -24,10 +26,13 @@ mod slot;
 mod solo;
 
 pub use host::Host;
+pub(crate) use host::Place;
+pub(crate) use inbox::{Inbox, News};
 
 use host::Loop;
 
 pub(crate) use clerk::Clerk;
+pub(crate) use desk::{Declined, Desk, Wish};
 pub(crate) use jobs::settle_unowned;
 pub(crate) use letters::LetterBox;
 pub(crate) use rate::Rate;
@@ -39,12 +44,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::worker::{Effect, Input, StopReason, Worker};
+use countersign_statemachine::worker::{Effect, Input, Obstacle, StopReason, Worker};
 use countersign_statemachine::{self as statemachine, Author, PartitionId, Settings};
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::destinations::Destinations;
@@ -55,7 +60,6 @@ use crate::status::StatusCell;
 use crate::wall_clock::now_ms;
 
 use budget::Budget;
-use inbox::{Inbox, News};
 use jobs::Finding;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
@@ -85,6 +89,8 @@ pub(crate) struct Parts<K: Kafka> {
     pub(crate) work: Arc<dyn Work>,
     pub(crate) clerk: Clerk,
     pub(crate) scout: Scout,
+    /// Where orders of operators come in.
+    pub(crate) desk: Desk,
     pub(crate) status: StatusCell,
     pub(crate) stop: watch::Receiver<Stop>,
     /// Asked before each effect; `false` ends the driver there, as a crash would.
@@ -146,6 +152,9 @@ pub(crate) struct Driver {
     clerk: Clerk,
     scout: Scout,
     jobs: FuturesUnordered<BoxFuture<'static, Finding>>,
+    /// Who waits for the answer to an order.
+    wishes: BTreeMap<u64, oneshot::Sender<Result<(), Obstacle>>>,
+    wished: u64,
     status: StatusCell,
     stop: watch::Receiver<Stop>,
     probe: Option<Probe>,
@@ -164,6 +173,7 @@ impl Driver {
     /// Settings that librdkafka refuses.
     pub(crate) fn start<K: Kafka>(parts: Parts<K>) -> Result<Self, KafkaError> {
         let (inbox, news) = Inbox::new();
+        parts.desk.open(parts.worker, inbox.clone());
         let budget = Budget::new(parts.budget_bytes);
         let consumer = parts.kafka.consumer(parts.worker)?;
         let (group, waker) = (consumer.group(), consumer.waker());
@@ -220,6 +230,8 @@ impl Driver {
             clerk: parts.clerk,
             scout: parts.scout,
             jobs: FuturesUnordered::new(),
+            wishes: BTreeMap::new(),
+            wished: 0,
             status: parts.status,
             stop: parts.stop,
             probe: parts.probe,
@@ -334,6 +346,7 @@ impl Driver {
             News::Yielded { partition, epoch, lane } => {
                 self.handle(Input::Yielded { partition, epoch, lane });
             }
+            News::Wished(wish, answer) => self.take_wish(wish, answer),
             News::Slot(slot, event) => self.take_slot(slot, event),
             // The group says that there is another member of this name, whichever client hears it.
             News::SlotFailed { error, .. } if error.kind == ErrorKind::FencedInstance => {

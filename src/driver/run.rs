@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{Failure, FailureKind};
@@ -12,6 +11,7 @@ use tokio::time::timeout;
 use crate::handler::{Message, Outputs, Source, Topics, Work, failure_of_panic};
 use crate::kafka::{Batch, Output, Record};
 
+use super::brake::Brake;
 use super::inbox::{Inbox, News};
 use super::rate::Rate;
 use super::solo::{Gate, Turn};
@@ -83,6 +83,13 @@ impl Results {
         self.outputs.get(from..end(index)).unwrap_or_default()
     }
 
+    /// One message without outputs.
+    pub(super) fn none(offset: u64) -> Self {
+        let mut results = Self::default();
+        results.push(offset);
+        results
+    }
+
     fn push(&mut self, offset: u64) {
         match self.spans.last_mut() {
             Some((span, _)) if span.end == offset => span.end += 1,
@@ -100,7 +107,7 @@ pub(crate) struct Progress {
     pub(super) lane: u64,
     pub(super) topics: Arc<Topics>,
     pub(super) inbox: Inbox,
-    pub(super) interrupted: Arc<AtomicBool>,
+    pub(super) brake: Arc<Brake>,
     /// How long one call of the handler may take.
     pub(super) deadline: Option<Duration>,
     pub(super) rate: Rate,
@@ -109,11 +116,6 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Whether the run should stop after the message it is at.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-
     /// The message at `offset` is done.
     ///
     /// # Errors
@@ -140,17 +142,18 @@ impl Progress {
         }
     }
 
-    /// Waits until so many messages may be handled, now; whether they may, or the run should stop.
-    pub(crate) async fn may_handle(&mut self, messages: usize) -> bool {
+    /// Waits until so many messages, the last one at `last`, may be handled, now; whether they may,
+    /// or the run should stop.
+    pub(crate) async fn may_handle(&mut self, messages: usize, last: u64) -> bool {
         for _ in 0..messages {
-            if self.is_interrupted() {
+            if self.brake.stops(last) {
                 return false;
             }
             if !self.rate.is_free() {
                 // What is done already is not held back.
                 self.report();
                 self.turn.pause();
-                if !self.rate.wait(|| self.is_interrupted()).await {
+                if !self.rate.wait(|| self.brake.stops(last)).await {
                     return false;
                 }
             }
@@ -159,15 +162,28 @@ impl Progress {
             return true;
         }
         self.report();
-        let interrupted = Arc::clone(&self.interrupted);
-        self.turn.wait(|| interrupted.load(Ordering::Relaxed)).await
+        let brake = Arc::clone(&self.brake);
+        self.turn.wait(|| brake.stops(last)).await
     }
 
-    /// Waits for a call of the handler, as long as it may take.
+    /// Waits for a call of the handler whose last message is at `last`, as long as it may take.
+    /// `None`: it is cancelled, since a message of it was taken from it.
     ///
     /// # Errors
     /// It missed its deadline and is cancelled.
-    pub(crate) async fn within<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
+    pub(crate) async fn within<T>(
+        &self,
+        last: u64,
+        call: impl Future<Output = T>,
+    ) -> Option<Result<T, Failure>> {
+        tokio::select! {
+            biased;
+            result = self.in_time(call) => Some(result),
+            () = self.brake.cancels(last) => None,
+        }
+    }
+
+    async fn in_time<T>(&self, call: impl Future<Output = T>) -> Result<T, Failure> {
         let Some(deadline) = self.deadline else { return Ok(call.await) };
         timeout(deadline, call).await.map_err(|_| {
             let message = format!("the handler missed its deadline of {deadline:?}");
@@ -213,7 +229,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
         lane: 0,
         topics,
         inbox,
-        interrupted: Arc::new(AtomicBool::new(false)),
+        brake: Arc::default(),
         deadline: None,
         rate: Rate::default(),
         turn: Turn::shared(&Gate::default()),
@@ -231,6 +247,8 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::handler::{
         self, BatchError, HandlerError, Partitioning, To, Work, batch_work_of, work_of,
@@ -247,7 +265,7 @@ mod tests {
             lane: 0,
             topics: Arc::new(Topics::new(&[topic], |_| Limit::default())),
             inbox,
-            interrupted: Arc::new(AtomicBool::new(false)),
+            brake: Arc::default(),
             deadline: Some(Duration::from_secs(5)),
             rate: Rate::default(),
             turn: Turn::shared(&Gate::default()),
@@ -434,5 +452,67 @@ mod tests {
         assert_eq!(results.spans().collect::<Vec<_>>(), [Span::one(7)]);
         assert_eq!(results.outputs.len(), 1);
         assert!(matches!(news.try_recv(), Ok(News::Failed { offset: 8, .. })));
+    }
+
+    /// What a run reports that is braked once its handler waits.
+    async fn braked(work: Arc<dyn Work>, brake: impl FnOnce(&Brake)) -> (Vec<Vec<u8>>, bool) {
+        let (inbox, mut news) = Inbox::new();
+        let progress = Progress { deadline: None, ..progress(inbox) };
+        let shared = Arc::clone(&progress.brake);
+        let run = tokio::spawn(async move { work.run(input(&[b"", b"", b""]), progress).await });
+        // Until nothing but the brake can make it go on.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        brake(&shared);
+        run.await.expect("it does not panic");
+        let (mut values, mut has_yielded) = (Vec::new(), false);
+        while let Ok(it) = news.try_recv() {
+            match it {
+                News::Finished { results, .. } => {
+                    let outputs = results.outputs.iter();
+                    values.extend(outputs.map(|it| it.value.clone().unwrap_or_default().to_vec()));
+                }
+                News::Yielded { .. } => has_yielded = true,
+                other => panic!("{other:?}"),
+            }
+        }
+        (values, has_yielded)
+    }
+
+    /// Hangs at offset 6, or for 10 seconds where another one is to be cancelled.
+    fn hangs(seconds: u64) -> Arc<dyn Work> {
+        work_of(handler::each(move |m: Message| async move {
+            if m.offset() == 6 {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+            }
+            Ok(echo(&m.offset()))
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hung_handler_is_cancelled_and_what_was_done_before_is_kept() {
+        let (values, has_yielded) = braked(hangs(u64::MAX), |brake| brake.cancel_from(6)).await;
+        assert_eq!((values, has_yielded), (vec![b"5".to_vec()], true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_before_the_cancelled_one_is_left_to_its_handler() {
+        let (values, has_yielded) = braked(hangs(10), |brake| brake.cancel_from(7)).await;
+        assert_eq!((values, has_yielded), (vec![b"5".to_vec(), b"6".to_vec()], true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hung_batch_is_cancelled_whole() {
+        let work = batch_work_of(
+            handler::batch(|messages: Vec<Message>| async move {
+                if messages.iter().any(|message| message.offset() == 7) {
+                    tokio::time::sleep(Duration::MAX).await;
+                }
+                Ok(messages.iter().map(|m| echo(&m.offset())).collect())
+            }),
+            2,
+        );
+        // The first had failed before, and comes alone.
+        let (values, has_yielded) = braked(work, |brake| brake.cancel_from(7)).await;
+        assert_eq!((values, has_yielded), (vec![b"5".to_vec()], true));
     }
 }

@@ -46,7 +46,11 @@ impl Admin for Admins {
     }
 
     async fn members(&mut self, _: Duration) -> Result<Members, KafkaError> {
-        Ok(Members { is_stable: true, assigned: std::collections::BTreeSet::new() })
+        Ok(Members {
+            is_stable: true,
+            all: Vec::new(),
+            assigned: std::collections::BTreeMap::new(),
+        })
     }
 
     async fn log_range(&mut self, _: &TopicPartition, _: Duration) -> Result<LogRange, KafkaError> {

@@ -3,20 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign_statemachine::Span;
 use tokio::task::AbortHandle;
 
 use crate::kafka::{Batch, Record, TopicPartition};
 
+use super::brake::Brake;
 use super::budget::Share;
 use super::run::Results;
 
 /// A run that is under way; it is cancelled when this is dropped.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) interrupted: Arc<AtomicBool>,
+    pub(super) brake: Arc<Brake>,
     pub(super) task: AbortHandle,
 }
 
@@ -115,7 +115,14 @@ impl Shelf {
 
     pub(super) fn interrupt(&self) {
         for running in self.running.values() {
-            running.interrupted.store(true, Ordering::Relaxed);
+            running.brake.interrupt();
+        }
+    }
+
+    /// Takes a message from the handler of its lane.
+    pub(super) fn cancel(&self, lane: u64, offset: u64) {
+        if let Some(running) = self.running.get(&lane) {
+            running.brake.cancel_from(offset);
         }
     }
 

@@ -160,10 +160,10 @@ impl<H: Handler> Work for EachWork<H> {
     fn run(&self, input: RunInput, mut progress: Progress) -> RunFuture<'_> {
         Box::pin(async move {
             for message in input.messages() {
-                if !progress.may_handle(1).await {
+                let offset = message.offset();
+                if !progress.may_handle(1, offset).await {
                     return progress.yielded();
                 }
-                let offset = message.offset();
                 let call = std::pin::pin!(async { self.0.handle(message).await });
                 let mut call = guarded(call);
                 // What is done already is not held back by a handler that waits.
@@ -171,7 +171,10 @@ impl<H: Handler> Work for EachWork<H> {
                     result
                 } else {
                     progress.report();
-                    progress.within(call).await.unwrap_or_else(Err)
+                    let Some(result) = progress.within(offset, call).await else {
+                        return progress.yielded();
+                    };
+                    result.unwrap_or_else(Err)
                 };
                 match result {
                     Ok(outputs) => {
@@ -203,13 +206,15 @@ impl<H: BatchHandler> Work for BatchWork<H> {
                 let has_failed = messages.peek().is_some_and(|message| message.attempt() > 1);
                 let size = if has_failed { 1 } else { self.size };
                 let batch: Vec<Message> = messages.by_ref().take(size).collect();
-                if !progress.may_handle(batch.len()).await {
+                let offsets: Vec<u64> = batch.iter().map(Message::offset).collect();
+                let last = offsets.last().copied().unwrap_or_default();
+                if !progress.may_handle(batch.len(), last).await {
                     return progress.yielded();
                 }
-                let offsets: Vec<u64> = batch.iter().map(Message::offset).collect();
                 let call = async { self.handler.handle(batch).await };
-                let call = progress.within(AssertUnwindSafe(call).catch_unwind());
-                let (done, failed) = match call.await {
+                let call = progress.within(last, AssertUnwindSafe(call).catch_unwind());
+                let Some(result) = call.await else { return progress.yielded() };
+                let (done, failed) = match result {
                     Ok(Ok(Ok(done))) => (done, None),
                     Ok(Ok(Err(BatchError { done, error }))) => (done, Some(error.into())),
                     Ok(Err(panic)) => (Vec::new(), Some(failure_of_panic(panic.as_ref()))),

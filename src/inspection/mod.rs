@@ -8,7 +8,8 @@ mod why;
 
 pub use state::{Counts, LastTransaction, PartitionState, Range, Ranges, StateReport, state};
 pub use why::{
-    Delivery, Happened, Held, Known, Present, Transaction, WhyError, WhyReport, parse_target, why,
+    Delivery, Happened, Held, Known, Operator, Present, Transaction, WhyError, WhyReport,
+    parse_target, why,
 };
 
 use jiff::Timestamp;

@@ -2,6 +2,8 @@
 
 use std::fmt::{Result, Write};
 
+use crate::control::OPERATOR_PREFIX;
+
 use super::state::{Counts, Range, Ranges, StateReport};
 use super::why::{Happened, Known, Present, Transaction, WhyReport};
 
@@ -135,6 +137,7 @@ fn stands(present: &Present) -> String {
             "is confirmed: Kafka's committed offset is past it, and does not say who did it."
                 .to_owned()
         }
+        ("confirmed", "skipped") => "is confirmed: an operator passed over it.".to_owned(),
         ("confirmed", detail) => format!("is confirmed: {detail}."),
         (state, detail) => format!("is {state} ({detail}): it will be handled again."),
     };
@@ -163,6 +166,9 @@ fn write_happened(out: &mut dyn Write, happened: &Happened) -> Result {
     writeln!(out)?;
     if let Some(error) = &happened.error {
         writeln!(out, "      error: {error}")?;
+    }
+    if let Some(operator) = &happened.operator {
+        writeln!(out, "      reason: {}", operator.reason)?;
     }
     if let Some(incarnation) = happened.incarnation.as_ref().filter(|_| happened.delivery.is_some())
     {
@@ -200,6 +206,9 @@ fn told(happened: &Happened) -> String {
                                        Kafka's committed offset showed that nothing of it had \
                                        become visible"
             .to_owned(),
+        ("rolled back", "aborted") if happened.transaction.is_none() => {
+            "it was taken from its handler, through no fault of its own".to_owned()
+        }
         ("rolled back", "aborted") => {
             "its transaction was aborted, through no fault of its own; nothing of it became visible"
                 .to_owned()
@@ -209,6 +218,9 @@ fn told(happened: &Happened) -> String {
         }
         ("rolled back", reason) => format!("its handling failed ({reason}) and was undone"),
         ("again", _) => "it was made ready to be handled again".to_owned(),
+        ("found done", "elsewhere") if is_operators(happened) => {
+            "Kafka's committed offset, as an operator left it, showed that it was done".to_owned()
+        }
         ("found done", "elsewhere") => {
             "Kafka's committed offset showed that another instance had done it".to_owned()
         }
@@ -220,8 +232,17 @@ fn told(happened: &Happened) -> String {
         ("rewound", _) => "an operator moved the committed offset back below it: it will be done \
                            once more"
             .to_owned(),
+        ("ordered", verb) => {
+            let by = happened.operator.as_ref().map_or("an operator", |operator| &operator.by);
+            format!("{by} ordered: {verb}")
+        }
         (event, detail) => format!("{event} {detail}"),
     }
+}
+
+fn is_operators(happened: &Happened) -> bool {
+    let author = happened.transaction.as_ref().and_then(|it| it.instance.as_deref());
+    author.is_some_and(|author| author.starts_with(OPERATOR_PREFIX))
 }
 
 fn write_transaction(out: &mut dyn Write, transaction: &Transaction) -> Result {

@@ -109,8 +109,19 @@ pub struct Happened {
     pub messages: u64,
     /// The error.
     pub error: Option<String>,
+    /// Who ordered it, and why.
+    pub operator: Option<Operator>,
     /// The transaction it belongs to.
     pub transaction: Option<Transaction>,
+}
+
+/// An operator who ordered something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Operator {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The number of a delivery.
@@ -283,8 +294,17 @@ impl<'a> Teller<'a> {
         let (event, detail) = event_name(happening.event);
         let session = happening.sequence.session();
         let session = self.sessions.iter().find(|it| it.number == session);
+        let operator = match &happening.note {
+            StoredNote::Operator(by, reason) => {
+                Some(Operator { by: by.clone(), reason: reason.clone() })
+            }
+            StoredNote::None
+            | StoredNote::Failure(_)
+            | StoredNote::Transaction(_)
+            | StoredNote::Author(..) => None,
+        };
         let (error, transaction) = match &happening.note {
-            StoredNote::None => (None, None),
+            StoredNote::None | StoredNote::Operator(..) => (None, None),
             StoredNote::Failure(text) => (Some(text.clone()), None),
             StoredNote::Transaction(number) => {
                 (None, Some(self.own(*number, session.map(|it| it.incarnation))))
@@ -307,6 +327,7 @@ impl<'a> Teller<'a> {
             offsets: happening.span.into(),
             messages: happening.count,
             error,
+            operator,
             transaction,
         }
     }
@@ -354,5 +375,6 @@ fn event_name(event: Event) -> (&'static str, Option<String>) {
         Event::Again => ("again", None),
         Event::FoundDone(outcome) => ("found done", Some(outcome.to_string())),
         Event::Rewound => ("rewound", None),
+        Event::Intervened(verb) => ("ordered", Some(verb.to_string())),
     }
 }

@@ -16,7 +16,7 @@ pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
 pub use size::{DEFAULT_BATCH_BYTES, Sizes, batch_bytes};
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -312,8 +312,28 @@ pub struct Topic {
 pub struct Members {
     /// Whether no rebalance is under way.
     pub is_stable: bool,
-    /// What the members are assigned, all together. In a rebalance it may be anything.
-    pub assigned: BTreeSet<TopicPartition>,
+    /// All of them.
+    pub all: Vec<Member>,
+    /// Which of them is assigned what. In a rebalance it may be anything.
+    pub assigned: BTreeMap<TopicPartition, Member>,
+}
+
+/// A member of the group, as the coordinator knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id, of this membership only.
+    pub id: String,
+    /// The `group.instance.id`, which names the instance and its worker.
+    pub instance: Option<String>,
+    /// From where it came.
+    pub host: String,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.instance.as_deref().unwrap_or(&self.id);
+        write!(f, "{name} at {}", self.host.trim_start_matches('/'))
+    }
 }
 
 /// Questions about group and topics; each waits at most `timeout`.

@@ -120,6 +120,9 @@ fn create_dir(path: &Path) -> Result<(), StoreError> {
 
 const DATA_FILE: &str = "db";
 
+/// Sockets of a processor that was killed; see [`crate::control`].
+const CONTROL: &str = "control.sock";
+
 /// Refuses what sled cannot have made, before sled adds its files to it.
 fn check_is_ours(path: &Path) -> Result<(), StoreError> {
     let not_ours = |found: String| Err(StoreError::NotAStore { path: path.to_owned(), found });
@@ -138,6 +141,7 @@ fn check_is_ours(path: &Path) -> Result<(), StoreError> {
             return Ok(());
         }
         let of_sled = ["conf", "blobs"].contains(&name.as_str()) || name.starts_with("snap.");
+        let of_sled = of_sled || name.starts_with(CONTROL);
         if !of_sled {
             stranger = Some(name);
         }

@@ -43,6 +43,13 @@ pub enum Note {
     Failure(String),
     /// Kafka's commit names this author.
     Author(Author),
+    /// An operator ordered it.
+    Operator {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A transaction as it is remembered.

@@ -3,11 +3,13 @@
 //! - [`transition`] says what may happen to a message; [`Runs`] keeps it for a whole partition.
 //! - [`CommitMetadata`] is what moves with a partition to its next owner.
 //! - [`worker::Worker`] joins them: the partitions of one group member and its transactions.
+//! - [`amend`] says what an operator's order makes of the commit of a partition without an owner.
 //! - [`Backoff`] says how long to wait, [`Retries`] how often and how long to try, and [`Breaker`]
 //!   when to stop trying.
 
 #![forbid(unsafe_code)]
 
+mod amend;
 mod backoff;
 mod breaker;
 mod disposition;
@@ -21,6 +23,7 @@ mod state;
 mod transition;
 pub mod worker;
 
+pub use amend::{AmendError, Amended, Unowned, amend};
 pub use backoff::Backoff;
 pub use breaker::{Breaker, BreakerAction, BreakerSettings, Leave, Switch};
 pub use disposition::Disposition;
@@ -30,5 +33,5 @@ pub use retry::{Retries, RetryPolicy};
 pub use runs::{ApplyError, Change, Run, Runs};
 pub use settings::{Expired, GiveUp, Order, Settings, StartAt};
 pub use span::Span;
-pub use state::{History, Outcome, Reason, State};
+pub use state::{History, Outcome, Reason, State, Verb};
 pub use transition::{Durability, Event, InvalidTransition, transition};

@@ -144,19 +144,19 @@ impl Runs {
 
     /// Applies an event to every message of a span.
     ///
-    /// `Start` begins a history where there is none. `Committed` closes gaps: the caller vouches
-    /// that the span holds no message but those that were started, so that what was not read, or
-    /// is pending (its message was compacted away since), joins the run before it. `FoundDone`
-    /// cannot vouch for that: offsets without a history get one of their own, with no messages
-    /// counted. Both leave alone what is confirmed. Other events must find a history everywhere in
-    /// the span.
+    /// `Start` and `Intervened` begin a history where there is none. `Committed` closes gaps: the
+    /// caller vouches that the span holds no message but those that were started, so that what was
+    /// not read, or is pending (its message was compacted away since), joins the run before it.
+    /// `FoundDone` cannot vouch for that: offsets without a history get one of their own, with no
+    /// messages counted. Both leave alone what is confirmed. Other events must find a history
+    /// everywhere in the span.
     ///
     /// # Errors
     /// Nothing was changed; see [`ApplyError`].
     pub fn apply(&mut self, span: Span, event: Event) -> Result<(), ApplyError> {
         let parts = self.parts(span);
         let next = match event {
-            Event::Start => Self::started(span, &parts)?,
+            Event::Start | Event::Intervened(_) => Self::begun(span, &parts, event)?,
             Event::Committed(_) => Self::committed(span, &parts, event)?,
             Event::FoundDone(outcome) => Self::found(span, &parts, outcome)?,
             Event::ReplyLost | Event::RolledBack(_) | Event::Again | Event::Rewound => {
@@ -173,10 +173,10 @@ impl Runs {
         self.overlapping(span).into_iter().filter_map(cut).collect()
     }
 
-    fn started(span: Span, parts: &[Run]) -> Result<Vec<Run>, ApplyError> {
+    fn begun(span: Span, parts: &[Run], event: Event) -> Result<Vec<Run>, ApplyError> {
         let absent = |span: Span| Run { span, count: 0, history: History::NEW };
         let read = |run: Run| Run { count: run.span.len(), ..run };
-        filled(span, parts, absent).into_iter().map(|run| step(read(run), Event::Start)).collect()
+        filled(span, parts, absent).into_iter().map(|run| step(read(run), event)).collect()
     }
 
     fn committed(span: Span, parts: &[Run], event: Event) -> Result<Vec<Run>, ApplyError> {

@@ -8,8 +8,8 @@
 //!    `-------------again (at once, or when the retry is due)------ rolled_back(reason) <-'
 //! ```
 //!
-//! Monotonic: `attempt`, `deliveries` within a life, and `life`. Only an operator's rewind leaves
-//! `confirmed`; it starts a new life.
+//! Monotonic: `attempt` until an operator orders a retry, `deliveries` within a life, and `life`.
+//! Only an operator's rewind leaves `confirmed`; it starts a new life.
 
 use std::fmt;
 
@@ -49,6 +49,17 @@ pub enum Outcome {
     Unknown,
 }
 
+/// What an operator may order for one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Verb {
+    /// Pass over it: it is done without outputs.
+    Skip,
+    /// Try it now; its attempts are counted anew.
+    Retry,
+    /// Make a dead letter of it.
+    DeadLetter,
+}
+
 /// Why a message was rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
@@ -77,6 +88,20 @@ impl Outcome {
         Self::Elsewhere,
         Self::Unknown,
     ];
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 3] = [Self::Skip, Self::Retry, Self::DeadLetter];
+
+    /// How a message ends by it; `None` if it does not end.
+    pub const fn outcome(self) -> Option<Outcome> {
+        match self {
+            Self::Skip => Some(Outcome::Skipped),
+            Self::Retry => None,
+            Self::DeadLetter => Some(Outcome::DeadLettered),
+        }
+    }
 }
 
 impl Reason {
@@ -165,6 +190,16 @@ impl fmt::Display for Outcome {
             Self::Skipped => "skipped",
             Self::Elsewhere => "elsewhere",
             Self::Unknown => "author unknown",
+        })
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Skip => "skip",
+            Self::Retry => "retry",
+            Self::DeadLetter => "dead-letter",
         })
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::state::{History, Outcome, Reason, State};
+use crate::state::{History, Outcome, Reason, State, Verb};
 
 /// What happens to a message, or to a run of messages with one history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub enum Event {
     FoundDone(Outcome),
     /// An operator moved the committed offset back below it.
     Rewound,
+    /// An operator ordered what is to become of it. What follows from it are events of their own,
+    /// but for the attempts, which a retry counts anew.
+    Intervened(Verb),
 }
 
 /// What the store must do with a transition before its consequences may be acted on.
@@ -81,11 +84,15 @@ pub fn transition(
             let life = history.life.saturating_add(1);
             Ok((History { life, ..History::NEW }, Lazy))
         }
+        (State::Pending | State::Processing | State::RolledBack(_), Event::Intervened(verb)) => {
+            let attempt = if verb == Verb::Retry { 0 } else { history.attempt };
+            Ok((History { attempt, ..history }, Lazy))
+        }
         (State::Pending, Event::Committed(_) | Event::ReplyLost | Event::Again)
         | (State::Pending | State::InDoubt, Event::RolledBack(_))
         | (State::Pending | State::Processing | State::InDoubt, Event::Rewound)
         | (State::Processing, Event::Start | Event::Again)
-        | (State::InDoubt, Event::Start | Event::ReplyLost | Event::Again)
+        | (State::InDoubt, Event::Start | Event::ReplyLost | Event::Again | Event::Intervened(_))
         | (
             State::Confirmed(_),
             Event::Start
@@ -93,7 +100,8 @@ pub fn transition(
             | Event::ReplyLost
             | Event::RolledBack(_)
             | Event::Again
-            | Event::FoundDone(_),
+            | Event::FoundDone(_)
+            | Event::Intervened(_),
         )
         | (
             State::RolledBack(_),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use countersign_statemachine::{Durability, Event, History, State, transition};
+use countersign_statemachine::{Durability, Event, History, State, Verb, transition};
 use proptest::prelude::*;
 
 mod every;
@@ -94,6 +94,7 @@ fn arrows(table: &str) -> BTreeSet<(String, String, String)> {
 fn arrow_label(event: &str, counted: &[&str]) -> String {
     let kind = event.split('(').next().unwrap_or(event);
     let own = counted.contains(&"attempt+1");
+    let anew = counted.contains(&"attempt=0");
     let kind = match (kind, own) {
         ("Start", _) => "start",
         ("Committed", _) => "committed",
@@ -103,6 +104,8 @@ fn arrow_label(event: &str, counted: &[&str]) -> String {
         ("Again", _) => "again",
         ("FoundDone", _) => "found done",
         ("Rewound", _) => "rewound by an operator",
+        ("Intervened", _) if anew => "retry ordered",
+        ("Intervened", _) => "skip or dead letter ordered",
         (other, _) => panic!("{other} has no words for the diagram"),
     };
     [&[kind], counted].concat().join(", ")
@@ -221,6 +224,11 @@ fn what_each_transition_may_change() {
                 assert_eq!(new, History { life: 8, ..History::NEW });
                 continue;
             }
+            if let Event::Intervened(verb) = event {
+                let attempt = if verb == Verb::Retry { 0 } else { old.attempt };
+                assert_eq!(new, History { attempt, ..old });
+                continue;
+            }
             assert_eq!(new.attempt - old.attempt, u32::from(own), "{state} {event:?}");
             assert_eq!(new.deliveries - old.deliveries, u32::from(event == Event::Start));
             assert_ne!(new.state, state, "an event that changes nothing is not an event");
@@ -241,6 +249,7 @@ fn an_event_gives_the_outcome_or_reason_it_names() {
                 Event::Start => assert_eq!(new.state, State::Processing),
                 Event::ReplyLost => assert_eq!(new.state, State::InDoubt),
                 Event::Again | Event::Rewound => assert_eq!(new.state, State::Pending),
+                Event::Intervened(_) => assert_eq!(new.state, state),
             }
         }
     }
@@ -298,7 +307,8 @@ fn counters_stop_at_their_end() {
             if let Ok((new, _)) = transition(full(state), event) {
                 assert_eq!(new.life, u32::MAX);
                 let kept = (new.attempt, new.deliveries) == (u32::MAX, u32::MAX);
-                assert!(kept || event == Event::Rewound);
+                let begins = matches!(event, Event::Rewound | Event::Intervened(Verb::Retry));
+                assert!(kept || begins);
             }
         }
     }
@@ -313,7 +323,7 @@ fn a_refusal_names_the_state_and_the_event() {
 
 proptest! {
     /// Over a message's whole history: counters never fall within a life, and `attempt` counts
-    /// exactly its own failures since the last rewind.
+    /// exactly its own failures since the last rewind or ordered retry.
     #[test]
     fn counters_tell_the_history(
         chosen in prop::collection::vec(any::<prop::sample::Index>(), 0..80),
@@ -330,7 +340,12 @@ proptest! {
                 Event::Rewound => (own, started, rewound) = (0, 0, rewound + 1),
                 Event::Start => started += 1,
                 Event::RolledBack(reason) => own += u32::from(reason.is_own()),
-                Event::Committed(_) | Event::ReplyLost | Event::Again | Event::FoundDone(_) => {}
+                Event::Intervened(Verb::Retry) => own = 0,
+                Event::Committed(_)
+                | Event::ReplyLost
+                | Event::Again
+                | Event::FoundDone(_)
+                | Event::Intervened(Verb::Skip | Verb::DeadLetter) => {}
             }
             prop_assert_eq!((history.attempt, history.deliveries), (own, started));
             prop_assert_eq!(history.life, rewound);

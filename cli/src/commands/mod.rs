@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub(crate) mod dead_letters;
+pub(crate) mod intervene;
 pub(crate) mod run;
 pub(crate) mod state;
 pub(crate) mod why;

@@ -20,3 +20,4 @@ mod sigterm;
 mod too_large;
 mod transactional_input;
 mod twins;
+mod verbs;

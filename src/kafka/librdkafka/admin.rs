@@ -62,10 +62,31 @@ impl LibrdAdmin {
         fault
     }
 
+    /// The group's committed offset of a partition. A pending one does not count and is not waited
+    /// for.
+    ///
+    /// # Errors
+    /// Kafka does not answer, or refuses.
+    pub fn committed_now(
+        &mut self,
+        partition: &TopicPartition,
+        timeout: Duration,
+    ) -> Result<Option<Committed>, KafkaError> {
+        let call = "ListConsumerGroupOffsets";
+        let list = plain(call, std::slice::from_ref(partition))?;
+        let told = raw::committed_now(self.native(), &self.group, &list, timeout);
+        Ok(self.done(call, told)?.into_iter().next().and_then(committed))
+    }
+
     fn done<T>(&self, call: &'static str, result: Result<T, Failure>) -> Result<T, KafkaError> {
         let fault = self.drain();
         result.map_err(|failure| explain(classify(call, failure, Unflagged::Retriable), fault))
     }
+}
+
+fn committed((offset, metadata): (i64, Vec<u8>)) -> Option<Committed> {
+    let metadata = String::from_utf8_lossy(&metadata).into_owned();
+    u64::try_from(offset).ok().map(|offset| Committed { offset, metadata })
 }
 
 fn topic(call: &'static str, description: Description) -> Result<Topic, KafkaError> {
@@ -161,10 +182,6 @@ impl Admin for LibrdAdmin {
         let call = "committed";
         let list = plain(call, partitions)?;
         let told = raw::committed(self.native(), &list, timeout);
-        let committed = |(offset, metadata): (i64, Vec<u8>)| {
-            let metadata = String::from_utf8_lossy(&metadata).into_owned();
-            u64::try_from(offset).ok().map(|offset| Committed { offset, metadata })
-        };
         Ok(self.done(call, told)?.into_iter().map(committed).collect())
     }
 
@@ -178,14 +195,13 @@ impl Admin for LibrdAdmin {
             return Ok(false);
         }
         let list = plain(call, partitions)?;
-        let told = raw::any_committed(self.native(), &self.group, &list, timeout);
-        self.done(call, told)
+        let told = raw::committed_now(self.native(), &self.group, &list, timeout);
+        Ok(self.done(call, told)?.iter().any(|(offset, _)| *offset >= 0))
     }
 
     async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {
         let told = raw::members(self.native(), &self.group, timeout);
-        let raw::Members { is_stable, assigned } = self.done("DescribeConsumerGroups", told)?;
-        Ok(Members { is_stable, assigned: assigned.into_iter().collect() })
+        self.done("DescribeConsumerGroups", told)
     }
 
     async fn log_range(

@@ -35,7 +35,7 @@ use super::context::Context;
 use super::events::{common, explain};
 use super::group::LibrdGroup;
 use super::lists::list;
-use super::raw::{self, Event, EventKind, Held, Message, Queue, Topic};
+use super::raw::{self, Event, EventKind, GroupMetadata, Held, Message, Queue, Topic};
 use super::settings;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes};
 
@@ -54,6 +54,8 @@ const FEW: usize = 5_000;
 
 /// How many records are sent before delivery reports are read, which frees what they are about.
 const SENT_MAX: u32 = 1_024;
+
+const SEND_OFFSETS: &str = "send_offsets_to_transaction";
 
 /// How long a dropped producer waits for the reports of what it gives up.
 const PURGE: Duration = Duration::from_millis(500);
@@ -139,6 +141,41 @@ impl LibrdProducer {
 
     fn native(&self) -> &NativeClient {
         self.base.client().native_client()
+    }
+
+    /// Adds offsets of a group without members to the transaction.
+    ///
+    /// The broker takes them while the group is empty. Once it has a member, it refuses them,
+    /// because they name a member that it does not have: without any name a transaction is taken
+    /// whoever is in the group (`validateOffsetCommit` of the group coordinator).
+    ///
+    /// # Errors
+    /// [`ErrorKind::StaleGeneration`]: the group has a member.
+    pub fn send_offsets_from_outside(
+        &mut self,
+        offsets: &[CommitOffset],
+        group: &str,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        let metadata = CString::new(group).ok().and_then(|group| GroupMetadata::outside(&group));
+        let metadata = metadata.ok_or_else(|| {
+            let message = "the group's name cannot be used";
+            KafkaError::new(SEND_OFFSETS, ErrorKind::Config, Disposition::Permanent, message)
+        })?;
+        self.send_offsets_of(offsets, &metadata, timeout)
+    }
+
+    fn send_offsets_of(
+        &mut self,
+        offsets: &[CommitOffset],
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Result<(), KafkaError> {
+        let elements = offsets
+            .iter()
+            .map(|commit| (&commit.partition, Some(commit.offset), &*commit.metadata));
+        let offsets = list(SEND_OFFSETS, elements)?;
+        raw::send_offsets(self.native(), &offsets, group, timeout).map_err(self.error(SEND_OFFSETS))
     }
 
     /// Reads the events that wait.
@@ -291,20 +328,15 @@ impl Producer for LibrdProducer {
         group: &LibrdGroup,
         timeout: Duration,
     ) -> Result<(), KafkaError> {
-        let call = "send_offsets_to_transaction";
-        let elements = offsets
-            .iter()
-            .map(|commit| (&commit.partition, Some(commit.offset), &*commit.metadata));
-        let offsets = list(call, elements)?;
-        let Some(metadata) = group.metadata() else {
-            return Err(KafkaError::new(
-                call,
+        let metadata = group.metadata().ok_or_else(|| {
+            KafkaError::new(
+                SEND_OFFSETS,
                 ErrorKind::NoGeneration,
                 Disposition::Abortable,
                 "the member is in no generation that may commit; nothing was sent",
-            ));
-        };
-        raw::send_offsets(self.native(), &offsets, &metadata, timeout).map_err(self.error(call))
+            )
+        })?;
+        self.send_offsets_of(offsets, &metadata, timeout)
     }
 
     /// Refuses with the first failed delivery report, if there is one.

@@ -94,6 +94,9 @@ impl Journal {
             Note::Author(author) => {
                 StoredNote::Author(self.intern_author(author, batch), author.number)
             }
+            Note::Operator { by, reason } => {
+                StoredNote::Operator(cut(by).to_owned(), cut(reason).to_owned())
+            }
         }
     }
 
@@ -210,7 +213,7 @@ impl Partition {
 /// How many messages an event concerns: every offset of a span that begins a history holds one.
 fn count_in(runs: &Runs, span: Span, event: Event) -> u64 {
     match event {
-        Event::Start => span.len(),
+        Event::Start | Event::Intervened(_) => span.len(),
         Event::Committed(_)
         | Event::ReplyLost
         | Event::RolledBack(_)
@@ -230,9 +233,12 @@ fn count_in(runs: &Runs, span: Span, event: Event) -> u64 {
 const fn ends_a_story(event: Event) -> bool {
     match event {
         Event::Committed(_) | Event::FoundDone(_) => true,
-        Event::Start | Event::ReplyLost | Event::RolledBack(_) | Event::Again | Event::Rewound => {
-            false
-        }
+        Event::Start
+        | Event::ReplyLost
+        | Event::RolledBack(_)
+        | Event::Again
+        | Event::Rewound
+        | Event::Intervened(_) => false,
     }
 }
 

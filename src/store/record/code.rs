@@ -2,7 +2,7 @@
 //!
 //! The high half says which state or event it is, the low half its outcome or reason.
 
-use countersign_statemachine::{End, Event, Outcome, Reason, State};
+use countersign_statemachine::{End, Event, Outcome, Reason, State, Verb};
 
 const fn outcome(outcome: Outcome) -> u8 {
     match outcome {
@@ -35,6 +35,18 @@ fn to_reason(code: u8) -> Option<Reason> {
     Reason::ALL.into_iter().find(|&candidate| reason(candidate) == code)
 }
 
+const fn verb(verb: Verb) -> u8 {
+    match verb {
+        Verb::Skip => 1,
+        Verb::Retry => 2,
+        Verb::DeadLetter => 3,
+    }
+}
+
+fn to_verb(code: u8) -> Option<Verb> {
+    Verb::ALL.into_iter().find(|&candidate| verb(candidate) == code)
+}
+
 pub(super) const fn state(state: State) -> u8 {
     match state {
         State::Pending => 0x10,
@@ -65,6 +77,7 @@ pub(super) const fn event(event: Event) -> u8 {
         Event::Again => 0x50,
         Event::FoundDone(how) => 0x60 | outcome(how),
         Event::Rewound => 0x70,
+        Event::Intervened(how) => 0x80 | verb(how),
     }
 }
 
@@ -77,6 +90,7 @@ pub(super) fn to_event(code: u8) -> Option<Event> {
         0x50 => Some(Event::Again),
         0x60..=0x6f => to_outcome(code & 0x0f).map(Event::FoundDone),
         0x70 => Some(Event::Rewound),
+        0x80..=0x8f => to_verb(code & 0x0f).map(Event::Intervened),
         _ => None,
     }
 }

@@ -38,6 +38,8 @@ pub enum StoredNote {
     Failure(String),
     /// Kafka's commit names this author and this transaction of it.
     Author(AuthorId, u64),
+    /// This operator ordered it, for this reason.
+    Operator(String, String),
 }
 
 /// One happening.

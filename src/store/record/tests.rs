@@ -1,7 +1,7 @@
 //! Exact sizes and bytes, round trips, and decoding of anything without a panic.
 
 use countersign_statemachine::{
-    End, Event, History, Outcome, Part, PartitionId, Reason, Run, Span, State,
+    End, Event, History, Outcome, Part, PartitionId, Reason, Run, Span, State, Verb,
 };
 use proptest::prelude::*;
 
@@ -34,6 +34,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::Again),
         outcome().prop_map(Event::FoundDone),
         Just(Event::Rewound),
+        prop::sample::select(Verb::ALL.to_vec()).prop_map(Event::Intervened),
     ]
 }
 
@@ -43,6 +44,7 @@ fn note() -> impl Strategy<Value = StoredNote> {
         any::<u64>().prop_map(StoredNote::Transaction),
         any::<String>().prop_map(StoredNote::Failure),
         any::<(u32, u64)>().prop_map(|(id, number)| StoredNote::Author(AuthorId(id), number)),
+        any::<(String, String)>().prop_map(|(by, why)| StoredNote::Operator(by, why)),
     ]
 }
 

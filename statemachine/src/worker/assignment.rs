@@ -6,10 +6,11 @@
 
 use crate::entry::PartitionId;
 
-use super::effect::{Effect, Start, StopReason};
-use super::input::Found;
+use super::effect::{Effect, Start};
+use super::input::{Found, Obstacle};
 use super::partition::{Partition, Tenure};
 use super::recovery::recover;
+use super::stop::StopReason;
 use super::transaction::{Slot, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
@@ -228,6 +229,7 @@ impl Worker {
             let Some(partition) = self.partitions.remove(id) else { continue };
             self.note(partition.let_go(&aborting));
             self.alone.remove(id);
+            self.answer_all(&Obstacle::Moved, |of| of == *id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }
         // Another worker of this process may be the next owner: what it writes must come after.

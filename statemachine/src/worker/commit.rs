@@ -190,7 +190,7 @@ impl Worker {
         self.counts.committed += 1;
         self.counts.confirmed += transaction.messages;
         self.aborts_in_row = 0;
-        let mut moves = Vec::new();
+        let (mut moves, mut committed) = (Vec::new(), Vec::new());
         for sent in &transaction.sent {
             let id = sent.position.partition;
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
@@ -208,6 +208,7 @@ impl Worker {
             let offset = partition.position;
             beyond.retain(|span| span.first > offset);
             self.effects.push_back(Effect::Release { partition: id, offset, beyond });
+            committed.push(id);
             if let Some(spans) = self.alone.get_mut(&id) {
                 spans.retain(|span| partition.window.holds_undone(*span));
                 if spans.is_empty() {
@@ -216,6 +217,7 @@ impl Worker {
             }
         }
         self.note(moves);
+        self.record_interventions(&committed);
     }
 
     pub(super) fn finish_aborted(&mut self, number: u64) {

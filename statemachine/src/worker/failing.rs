@@ -8,15 +8,20 @@ use crate::span::Span;
 use crate::state::{Outcome, Reason};
 use crate::transition::Event;
 
-use super::effect::{Cause, Effect, GivenUp, StopReason};
+use super::effect::{Cause, Effect, GivenUp};
 use super::input::{Failure, FailureKind};
 use super::notice::Notice;
 use super::schedule::Allowance;
+use super::stop::StopReason;
+use super::window::Phase;
 use super::{Time, Worker};
 
 impl Worker {
     /// A message failed.
     pub(super) fn fail(&mut self, id: PartitionId, offset: u64, failure: Failure) {
+        if self.refuse_intervention(id, offset, &failure.message) {
+            return;
+        }
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         // While the breaker is open what is wrong is likely not the message.
         let is_open = self.breaker.as_ref().is_some_and(Breaker::is_open);
@@ -50,7 +55,7 @@ impl Worker {
         }
     }
 
-    /// There is nowhere left to put the message.
+    /// There is nowhere left to put the message; one that an operator gave up goes on as it was.
     pub(super) fn on_letter_too_large(
         &mut self,
         id: PartitionId,
@@ -58,11 +63,25 @@ impl Worker {
         offset: u64,
         message: String,
     ) {
-        let Some(attempts) = self.owned(id, epoch).map(|partition| partition.attempt(offset))
-        else {
-            return;
-        };
-        self.give_up(id, offset, attempts, message);
+        let Some(partition) = self.owned(id, epoch) else { return };
+        let attempts = partition.attempt(offset);
+        let phase = partition.window.at(offset).map(|piece| piece.phase);
+        if !self.interventions.contains_key(&(id, offset)) {
+            self.give_up(id, offset, attempts, message);
+        } else if let Some(Phase::Sent { number }) = phase {
+            // It is in a transaction already, with nothing to be sent.
+            self.abort_for((id, offset), number, message);
+        } else {
+            self.blame(id, offset, message);
+        }
+    }
+
+    fn abort_for(&mut self, (id, offset): (PartitionId, u64), number: u64, message: String) {
+        let Some(transaction) = self.transaction(number) else { return };
+        let slot = transaction.slot;
+        transaction.blamed = Some((id, offset, message.clone()));
+        self.abort(number, message);
+        self.effects.push_back(Effect::Abort { slot });
     }
 
     /// The message whose output Kafka refused fails by itself.
@@ -90,7 +109,14 @@ impl Worker {
         }
     }
 
-    fn retry(&mut self, id: PartitionId, offset: u64, attempt: u32, due: Time, message: String) {
+    pub(super) fn retry(
+        &mut self,
+        id: PartitionId,
+        offset: u64,
+        attempt: u32,
+        due: Time,
+        message: String,
+    ) {
         let wait = due.saturating_sub(self.now);
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         partition.retries.insert(offset, due);

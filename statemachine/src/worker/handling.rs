@@ -50,12 +50,14 @@ impl Worker {
         if let Some(partition) = self.owned(id, epoch) {
             partition.finished(lane, spans);
             self.note_success(spans.iter().map(|span| span.len()).sum());
+            self.resume_interventions(id);
         }
     }
 
     pub(super) fn on_yielded(&mut self, id: PartitionId, epoch: u64, lane: u64) {
         if let Some(partition) = self.owned(id, epoch) {
             partition.stop_run(lane);
+            self.resume_interventions(id);
         }
     }
 
@@ -67,7 +69,11 @@ impl Worker {
     ) {
         let Some(partition) = self.owned(id, epoch) else { return };
         partition.stop_run(lane);
-        self.fail(id, offset, failure);
+        // What an operator has decided about is not judged.
+        if !self.interventions.contains_key(&(id, offset)) {
+            self.fail(id, offset, failure);
+        }
+        self.resume_interventions(id);
     }
 
     pub(super) fn advance_handling(&mut self) {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use thiserror::Error;
 
 use crate::Disposition;
 use crate::entry::PartitionId;
 use crate::runs::Run;
 use crate::span::Span;
-use crate::state::Reason;
+use crate::state::{Reason, Verb};
 
 /// Something that happened outside.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +107,10 @@ pub enum Input {
     },
     /// Producers are made with other settings from now on.
     Outdated,
+    /// An operator's order about one message; answered by [`Effect::Answer`].
+    ///
+    /// [`Effect::Answer`]: super::Effect::Answer
+    Intervene(PartitionId, Intervention),
     /// Finish what runs, commit, release, leave.
     Drain,
     /// The store cannot be written.
@@ -216,6 +221,65 @@ pub enum FailureKind {
     Permanent,
     /// The processor itself cannot go on.
     Fatal,
+}
+
+/// An operator's order about one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intervention {
+    /// By which it is answered; never used twice.
+    pub id: u64,
+    /// Which message.
+    pub offset: u64,
+    /// What is to become of it.
+    pub verb: Verb,
+    /// Who orders it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why an order is not carried out. Nothing was done unless it says so.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Obstacle {
+    /// The partition is not this worker's.
+    #[error("the partition is not owned here")]
+    NotOwned,
+    /// The partition was just given to this worker.
+    #[error("the partition is being taken up; order it again in a moment")]
+    TakingUp,
+    /// The group takes the partition back, or the processor is ending.
+    #[error("the partition is being let go; order it again from its next owner")]
+    LettingGo,
+    /// The partition was lost before the transaction was known to be committed.
+    #[error("the partition moved before this was known to be done; ask its new owner")]
+    Moved,
+    /// The processor stopped before the transaction was known to be committed.
+    #[error("the processor stopped before this was known to be done; start it and look again")]
+    Stopped,
+    /// The message's result is on its way.
+    #[error("its handler has finished, and its result is being committed")]
+    BeingCommitted,
+    /// The message is done.
+    #[error("it is done already")]
+    Done,
+    /// There is no message at this offset.
+    #[error("there is no message at this offset: it holds a control record or was compacted away")]
+    NoMessage,
+    /// The message was not read yet.
+    #[error("it is not read yet: the next offset to be read is {next}")]
+    NotRead {
+        /// The next offset to be read.
+        next: u64,
+    },
+    /// Another order for the message is under way.
+    #[error("another order for it is being carried out")]
+    UnderWay,
+    /// The processor has no topic for dead letters.
+    #[error("the processor has no topic of dead letters; start it with --dead-letters, or skip it")]
+    NoLetters,
+    /// Kafka refused the dead letter.
+    #[error("Kafka refused its dead letter, and it waits as before: {0}")]
+    LetterRefused(String),
 }
 
 /// What is known of a partition that was just given to this worker.

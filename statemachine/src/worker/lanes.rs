@@ -259,22 +259,16 @@ impl Lanes {
     /// Messages of a lane need no handler any more; gives how many there were.
     pub(crate) fn take_out(&mut self, id: u64, span: Span) -> u64 {
         let Some(lane) = self.all.get_mut(&id) else { return 0 };
-        let mut done = 0;
-        let mut from = span.first;
-        while from < span.end
-            && let Some(nth) = lane.admitted.iter().position(|admitted| admitted.contains(from))
-            && let Some(old) = lane.admitted.remove(nth)
-        {
-            let end = old.end.min(span.end);
-            let rest = [Span::new(old.first, from), Span::new(end, old.end)];
-            for part in rest.into_iter().rev().flatten() {
-                lane.admitted.insert(nth, part);
-            }
-            lane.messages -= end - from;
-            done += end - from;
-            from = end;
-        }
+        let done = cut(&mut lane.admitted, span);
+        lane.messages -= done;
         done
+    }
+
+    /// A message of a lane needs no handler, and is not admitted.
+    pub(crate) fn pass_over(&mut self, id: u64, span: Span) {
+        if let Some(lane) = self.all.get_mut(&id) {
+            cut(&mut lane.received, span);
+        }
     }
 
     /// A message is to be handled once more, before what follows it.
@@ -350,6 +344,25 @@ impl Lane {
             stretches: if self.messages > 1 { self.admitted.len() as u64 } else { 0 },
         }
     }
+}
+
+/// Takes a span out of others; gives how many messages that were.
+fn cut(spans: &mut VecDeque<Span>, span: Span) -> u64 {
+    let mut taken = 0;
+    let mut from = span.first;
+    while from < span.end
+        && let Some(nth) = spans.iter().position(|other| other.contains(from))
+        && let Some(old) = spans.remove(nth)
+    {
+        let end = old.end.min(span.end);
+        let rest = [Span::new(old.first, from), Span::new(end, old.end)];
+        for part in rest.into_iter().rev().flatten() {
+            spans.insert(nth, part);
+        }
+        taken += end - from;
+        from = end;
+    }
+    taken
 }
 
 fn join(spans: &mut VecDeque<Span>, span: Span) {

@@ -14,8 +14,8 @@
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
 //! `assignment` (who owns what), `handling` (from received to finished), `commit` (from finished to
-//! done), `slots` (what the producers report); `caution` and `trials` find messages that end the
-//! process.
+//! done), `slots` (what the producers report), `intervention` (what an operator orders); `caution`
+//! and `trials` find messages that end the process.
 
 mod assignment;
 mod caution;
@@ -24,6 +24,7 @@ mod effect;
 mod failing;
 mod handling;
 mod input;
+mod intervention;
 mod journal;
 mod lanes;
 mod notice;
@@ -31,14 +32,19 @@ mod partition;
 mod recovery;
 mod schedule;
 mod slots;
+mod stop;
 mod transaction;
 mod trials;
 mod window;
 
-pub use effect::{Cause, Effect, GivenUp, Position, PositionError, Renewal, Start, StopReason};
-pub use input::{Call, Commit, Failure, FailureKind, Found, Input, Label, Refusal, SlotEvent};
+pub use effect::{Cause, Effect, GivenUp, Position, Renewal, Start};
+pub use input::{
+    Call, Commit, Failure, FailureKind, Found, Input, Intervention, Label, Obstacle, Refusal,
+    SlotEvent,
+};
 pub use notice::Notice;
 pub use recovery::settle_unowned;
+pub use stop::{PositionError, StopReason};
 pub use transaction::is_suspicious;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -50,6 +56,7 @@ use crate::settings::Settings;
 use crate::span::Span;
 
 use assignment::{Drain, Rebalance};
+use intervention::Pending;
 use journal::Journal;
 use partition::{Partition, Tenure};
 use transaction::{Slot, Transaction};
@@ -75,6 +82,10 @@ pub struct Counts {
     pub failures: u64,
     /// Messages that were given up and became dead letters.
     pub dead_letters: u64,
+    /// Messages that an operator passed over.
+    pub skipped: u64,
+    /// Orders of operators that were carried out.
+    pub interventions: u64,
     /// Messages that are known and not done.
     pub unfinished: u64,
 }
@@ -108,6 +119,7 @@ pub struct Worker {
     fences: VecDeque<Time>,
     /// The slots whose producers are out of date and cannot be replaced yet.
     outdated: BTreeSet<u32>,
+    interventions: BTreeMap<(PartitionId, u64), Pending>,
     journal: Journal,
     effects: VecDeque<Effect>,
     counts: Counts,
@@ -141,6 +153,7 @@ impl Worker {
             breaker: settings.breaker.map(|it| Breaker::new(it, settings.seed)),
             fences: VecDeque::new(),
             outdated: BTreeSet::new(),
+            interventions: BTreeMap::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
             counts: Counts::default(),
@@ -186,6 +199,7 @@ impl Worker {
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
             Input::Outdated => self.on_outdated(),
+            Input::Intervene(id, order) => self.on_intervene(id, order),
             Input::Drain => self.on_drain(),
             Input::StoreFailed(message) => self.stop(Err(StopReason::Store(message))),
             Input::Tick => {}
@@ -257,6 +271,7 @@ impl Worker {
         if !self.stopped {
             self.stopped = true;
             self.write_journal();
+            self.answer_all(&Obstacle::Stopped, |_| true);
             self.effects.push_back(Effect::Stop(result));
         }
     }
@@ -275,6 +290,7 @@ impl Worker {
         for partition in self.partitions.values_mut() {
             partition.stored(write);
         }
+        self.answer_recorded(write);
     }
 
     fn advance_journal(&mut self) {

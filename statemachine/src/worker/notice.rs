@@ -2,6 +2,7 @@
 
 use crate::entry::PartitionId;
 use crate::span::Span;
+use crate::state::Verb;
 
 use super::effect::{Cause, Renewal};
 
@@ -113,6 +114,19 @@ pub enum Notice {
         cause: Cause,
         /// The error.
         message: String,
+    },
+    /// An operator's order is being carried out.
+    Intervened {
+        /// Which partition.
+        partition: PartitionId,
+        /// Which message.
+        offset: u64,
+        /// What is to become of it.
+        verb: Verb,
+        /// Who ordered it.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// Too much fails: single messages are tried until one succeeds.
     BreakerOpened {

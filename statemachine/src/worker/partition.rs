@@ -186,6 +186,12 @@ impl Partition {
         *attempt
     }
 
+    /// A message's failures are forgotten: what is to come is counted anew.
+    pub(crate) fn forget_attempts(&mut self, offset: u64) {
+        self.attempts.remove(&offset);
+        self.unsaved = true;
+    }
+
     /// Whether a commit would say something new though no message is waiting for one.
     pub(crate) fn wants_commit(&self) -> bool {
         match self.tenure {

@@ -15,9 +15,9 @@ use crate::state::{Outcome, Reason, State};
 use crate::transition::Event;
 
 use super::caution::{Caution, is_of};
-use super::effect::PositionError;
 use super::input::{Commit, Found, Label};
 use super::notice::Notice;
+use super::stop::PositionError;
 
 /// How a partition is taken up.
 #[derive(Debug, PartialEq)]

@@ -246,6 +246,7 @@ impl Partition {
         if let Some((lane, span)) = lane {
             self.window.set(span, Phase::Finished);
             self.lanes.take_out(lane, span);
+            self.lanes.pass_over(lane, span);
             self.lanes.refresh(lane, &self.window);
         }
     }

@@ -3,11 +3,12 @@
 use crate::Disposition;
 use crate::entry::{End, PartitionId};
 
-use super::effect::{Effect, Renewal, StopReason};
+use super::effect::{Effect, Renewal};
 use super::input::{Call, Commit, Refusal, SlotEvent};
 use super::notice::Notice;
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
+use super::stop::StopReason;
 use super::transaction::{Slot, Stage, Step, after};
 use super::window::Phase;
 use super::{Time, Worker};

@@ -17,11 +17,12 @@ use crate::state::Reason;
 use crate::transition::Event;
 
 use super::caution::{Stage, Trying};
-use super::effect::{Cause, Effect, StopReason};
+use super::effect::{Cause, Effect};
 use super::input::{Failure, FailureKind};
 use super::notice::Notice;
 use super::partition::{Partition, Tenure};
 use super::schedule::Begun;
+use super::stop::StopReason;
 use super::window::Phase;
 use super::{Time, Worker};
 

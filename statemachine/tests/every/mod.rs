@@ -1,6 +1,6 @@
 //! Every state and every event; shared with the fuzz targets.
 
-use countersign_statemachine::{Event, Outcome, Reason, State};
+use countersign_statemachine::{Event, Outcome, Reason, State, Verb};
 
 /// Every outcome.
 const OUTCOMES: [Outcome; 7] = Outcome::ALL;
@@ -17,6 +17,7 @@ pub(crate) fn events() -> Vec<Event> {
     events.push(Event::Again);
     events.extend(OUTCOMES.map(Event::FoundDone));
     events.push(Event::Rewound);
+    events.extend(Verb::ALL.map(Event::Intervened));
     events
 }
 

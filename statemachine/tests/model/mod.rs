@@ -153,8 +153,8 @@ impl Checked {
 fn next_cell(cell: Option<Cell>, event: Event, offset: u64) -> Result<Option<Cell>, u64> {
     let closes = matches!(event, Event::Committed(_) | Event::FoundDone(_));
     let (history, message) = match (cell, event) {
-        (None, Event::Start) => (History::NEW, true),
-        (Some(cell), Event::Start) => (cell.history, true),
+        (None, Event::Start | Event::Intervened(_)) => (History::NEW, true),
+        (Some(cell), Event::Start | Event::Intervened(_)) => (cell.history, true),
         (None, Event::Committed(_)) => return Ok(None),
         (Some(cell), Event::Committed(_)) if cell.history.state == State::Pending => {
             return Ok(None);

@@ -64,6 +64,10 @@ fn show(effect: &Effect) -> String {
         Effect::DeadLetter(GivenUp { offset, attempts, cause, .. }) => {
             format!("dead letter {offset} attempts {attempts} {cause:?}")
         }
+        Effect::Skip { offset, .. } => format!("skip {offset}"),
+        Effect::Cancel { offset, .. } => format!("cancel {offset}"),
+        Effect::Answer { id, answer: Ok(()) } => format!("answer {id} done"),
+        Effect::Answer { id, answer: Err(obstacle) } => format!("answer {id} {obstacle:?}"),
         Effect::Interrupt { .. } => "interrupt".to_owned(),
         Effect::Forget { .. } => "forget".to_owned(),
         Effect::Release { offset, .. } => format!("release {offset}"),

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Cause, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Position, Refusal,
-    SlotEvent, StopReason, Time, Worker,
+    Call, Cause, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Intervention, Notice,
+    Obstacle, Position, Refusal, SlotEvent, StopReason, Time, Worker,
 };
 use countersign_statemachine::{
     Backoff, BreakerAction, BreakerSettings, Disposition, Entry, GiveUp, Order, PartitionId,
-    Reason, Retries, RetryPolicy, Runs, Settings, Span,
+    Reason, Retries, RetryPolicy, Runs, Settings, Span, Verb,
 };
 
 use kafka::Open;
@@ -125,6 +125,8 @@ struct Running {
     offsets: VecDeque<u64>,
     interrupted: bool,
     solo: bool,
+    /// From which message on it is to stop.
+    cancelled: Option<u64>,
 }
 
 /// Whether the worker may run a handler that nothing runs beside.
@@ -156,6 +158,10 @@ struct Process {
     results: BTreeMap<u32, BTreeSet<u64>>,
     /// Messages whose result is a dead letter.
     letters: BTreeSet<(u32, u64)>,
+    /// Orders of an operator that are not answered.
+    orders: BTreeMap<u64, (u32, u64, Verb)>,
+    /// Messages whose attempts an operator has told to forget.
+    anew: BTreeSet<(u32, u64)>,
     epochs: BTreeMap<u32, u64>,
     fetch: BTreeMap<u32, u64>,
     at_end: BTreeMap<u32, u64>,
@@ -198,6 +204,7 @@ pub(crate) struct World {
     was_fenced: bool,
     healing: bool,
     pub(crate) begun: u64,
+    orders: u64,
     pub(crate) trace: Vec<String>,
 }
 
@@ -221,6 +228,7 @@ impl World {
             was_fenced: false,
             healing: false,
             begun: 0,
+            orders: 0,
             trace: Vec::new(),
         };
         world.collect();
@@ -229,7 +237,7 @@ impl World {
 
     /// One step, by choice. Impossible choices do nothing.
     pub(crate) fn step(&mut self, mut choice: Choice) {
-        match choice.below(24) {
+        match choice.below(25) {
             0..=3 => self.fetch(&mut choice),
             4..=7 => self.run_handler(&mut choice),
             8..=12 => self.run_slot(&mut choice),
@@ -246,6 +254,7 @@ impl World {
             19 | 20 => self.rebalance(&mut choice),
             21 => self.pass_to_timeout(),
             22 => self.others(&mut choice),
+            23 => self.intervene(&mut choice),
             _ => self.disturb(&mut choice),
         }
         if self.process.stopped.is_some() {

@@ -86,6 +86,19 @@ impl World {
                 self.process.letters.insert((partition.0, offset));
                 self.process.results.entry(partition.0).or_default().insert(offset);
             }
+            Effect::Skip { partition, epoch, offset } => {
+                assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
+                self.process.letters.remove(&(partition.0, offset));
+                self.process.results.entry(partition.0).or_default().insert(offset);
+            }
+            Effect::Cancel { partition, lane, offset } => {
+                let running = self.process.running.get_mut(&(partition.0, lane));
+                // Its end may be on the way.
+                if let Some(running) = running {
+                    running.cancelled = Some(offset.min(running.cancelled.unwrap_or(offset)));
+                }
+            }
+            Effect::Answer { id, answer } => self.on_answer(id, answer),
             Effect::Interrupt { partition } => {
                 for ((id, _), running) in &mut self.process.running {
                     running.interrupted |= *id == partition.0;
@@ -121,6 +134,9 @@ impl World {
             Effect::ReadCommits { number, partitions } => {
                 self.process.reads.push((number, partitions));
             }
+            Effect::Notice(Notice::Intervened { partition, offset, verb: Verb::Retry, .. }) => {
+                self.process.anew.insert((partition.0, offset));
+            }
             Effect::Notice(_) => {}
             Effect::Stop(result) => self.on_stop(result),
         }
@@ -134,6 +150,7 @@ impl World {
             Cause::Rejected => assert_ne!(failure.kind, FailureKind::Retryable),
             Cause::AttemptsUsedUp => assert!(*attempts >= policy.attempts.unwrap()),
             Cause::BudgetUsedUp => assert!(policy.budget.is_some()),
+            Cause::Operator => {}
             Cause::PoisonPill => {
                 let at = (partition.0, *offset);
                 let deaths = self.deaths.iter().filter(|(of, _)| *of == at).count();
@@ -206,7 +223,8 @@ impl World {
                 // Others may have counted on; what nobody may do is to forget.
                 let told = log.attempts().get(&at).copied().unwrap_or(0);
                 let known = if at == offsets[0] { attempt } else { 0 };
-                assert!(told <= known, "{id}@{at} has failed {told} times, not {known}");
+                let anew = self.process.anew.contains(&(id, at));
+                assert!(anew || told <= known, "{id}@{at} has failed {told} times, not {known}");
             }
             let before = (log.position()..at).filter(|&before| log.is_message(before));
             let mut same = before.filter(|&before| self.kafka.lane(before) == self.kafka.lane(at));
@@ -219,7 +237,7 @@ impl World {
         if solo {
             self.check_solo(id, &offsets);
         }
-        let running = Running { epoch, offsets, interrupted: false, solo };
+        let running = Running { epoch, offsets, interrupted: false, cancelled: None, solo };
         let before = self.process.running.insert((id, lane), running);
         assert!(before.is_none(), "{id} runs {before:?} when {spans:?} are to be handled");
         // Beside a solo the others stand still.
@@ -305,6 +323,33 @@ impl World {
         }
     }
 
+    /// An operator orders something about a message, which may be anywhere.
+    pub(super) fn intervene(&mut self, choice: &mut Choice) {
+        let partition = choice.partition();
+        let offset = self.kafka.log(partition).position() + choice.below(6);
+        let verb = Verb::ALL[choice.index(Verb::ALL.len())];
+        self.orders += 1;
+        let id = self.orders;
+        self.process.orders.insert(id, (partition, offset, verb));
+        let (by, reason) = ("ann".to_owned(), "it is in the way".to_owned());
+        let order = Intervention { id, offset, verb, by, reason };
+        self.tell(Input::Intervene(PartitionId(partition), order));
+    }
+
+    /// Each order is answered once, and what is said to be done is in Kafka.
+    fn on_answer(&mut self, id: u64, answer: Result<(), Obstacle>) {
+        let order = self.process.orders.remove(&id);
+        let (partition, offset, verb) = order.expect("an order is answered once");
+        let ours = self.group[partition as usize] == Member::Ours;
+        let log = &self.kafka.logs[partition as usize];
+        let claims_done = match answer {
+            Ok(()) => verb != Verb::Retry,
+            Err(obstacle) => obstacle == Obstacle::Done,
+        };
+        let is_done = log.done.contains(&offset) || !log.is_message(offset);
+        assert!(!claims_done || !ours || is_done, "{partition}@{offset} is not done");
+    }
+
     fn on_stop(&mut self, result: Result<(), StopReason>) {
         match &result {
             Ok(()) => {
@@ -362,7 +407,8 @@ impl World {
         }
         let running = self.process.running.get_mut(&(id, lane)).unwrap();
         let (partition, epoch) = (PartitionId(id), running.epoch);
-        if running.interrupted && choice.one_in(2) {
+        let cancelled = running.cancelled.is_some_and(|from| running.offsets[0] >= from);
+        if cancelled || running.interrupted && choice.one_in(2) {
             self.process.running.remove(&(id, lane));
             self.tell(Input::Yielded { partition, epoch, lane });
             return;
@@ -753,6 +799,7 @@ impl World {
         }
         assert!(quiet > 40, "transactions without end");
         assert_eq!(self.worker.poll_timeout(), None, "a timer without anything to do");
+        assert!(self.process.orders.is_empty(), "orders without an answer");
         assert!(self.process.jobs.is_empty() && self.process.running.is_empty());
         self.kafka.check();
         self.check_store();

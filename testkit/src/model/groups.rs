@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign::kafka::{Members, TopicPartition};
+use countersign::kafka::{self, Members, TopicPartition};
 use tokio::time::Instant;
 
 use super::assignor::{self, Subscription};
@@ -37,8 +37,19 @@ pub(super) struct Membership {
 
 impl Group {
     pub(super) fn members(&self) -> Members {
-        let assigned = self.memberships.values().flat_map(|m| m.assigned.iter().cloned());
-        Members { is_stable: self.rebalance_deadline.is_none(), assigned: assigned.collect() }
+        let member = |(id, membership): (&Arc<str>, &Membership)| kafka::Member {
+            id: id.to_string(),
+            instance: membership.instance.as_deref().map(str::to_owned),
+            host: "model".to_owned(),
+        };
+        let assigned = self.memberships.iter().flat_map(|of| {
+            of.1.assigned.iter().map(move |partition| (partition.clone(), member(of)))
+        });
+        Members {
+            is_stable: self.rebalance_deadline.is_none(),
+            all: self.memberships.iter().map(member).collect(),
+            assigned: assigned.collect(),
+        }
     }
 }
 

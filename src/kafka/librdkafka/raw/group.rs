@@ -1,5 +1,6 @@
 //! Membership and assignment.
 
+use std::ffi::CStr;
 use std::ptr::{self, NonNull};
 
 use rdkafka::TopicPartitionList;
@@ -17,6 +18,21 @@ impl GroupMetadata {
     pub(in super::super) fn of(client: &NativeClient) -> Option<Self> {
         // SAFETY: the client is alive; the metadata that is returned is ours.
         NonNull::new(unsafe { rd::rd_kafka_consumer_group_metadata(client.ptr()) }).map(Self)
+    }
+
+    /// That of somebody who is no member: without a generation, and with an id that no member has.
+    pub(in super::super) fn outside(group: &CStr) -> Option<Self> {
+        let (generation, id) = (-1, c"countersign-operator");
+        // SAFETY: the names are alive and are copied; the metadata that is returned is ours.
+        NonNull::new(unsafe {
+            rd::rd_kafka_consumer_group_metadata_new_with_genid(
+                group.as_ptr(),
+                generation,
+                id.as_ptr(),
+                ptr::null(),
+            )
+        })
+        .map(Self)
     }
 
     /// The generation or member epoch; negative if there is none.

@@ -16,7 +16,7 @@ mod produce;
 mod records;
 
 pub(super) use admin::{
-    Configured, Description, Members, any_committed, cluster_id, committed, describe_setting,
+    Configured, Description, cluster_id, committed, committed_now, describe_setting,
     describe_topics, members,
 };
 pub(super) use event::{Event, EventKind, Message, Rebalance};

@@ -1,5 +1,6 @@
 //! What the group has: members and offsets.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -10,18 +11,9 @@ use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::super::event::{elements, partition_of};
-use super::super::{Event, Failure, check, read};
+use super::super::{Event, Failure, bytes, check, read, text};
 use super::{ask, no_memory};
-use crate::kafka::TopicPartition;
-
-/// Who is in the group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super::super) struct Members {
-    /// Whether no rebalance is under way.
-    pub(in super::super::super) is_stable: bool,
-    /// What they are assigned, all together.
-    pub(in super::super::super) assigned: Vec<TopicPartition>,
-}
+use crate::kafka::{Member, Members};
 
 /// Describes the members of a group.
 pub(in super::super::super) fn members(
@@ -69,18 +61,26 @@ unsafe fn read_members(
             return Err(failure);
         }
         let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
-        let mut assigned = Vec::new();
+        let (mut all, mut assigned) = (Vec::new(), BTreeMap::new());
         for index in 0..rd::rd_kafka_ConsumerGroupDescription_member_count(group) {
             let member = rd::rd_kafka_ConsumerGroupDescription_member(group, index);
+            let instance = text(rd::rd_kafka_MemberDescription_group_instance_id(member));
+            let told = Member {
+                id: text(rd::rd_kafka_MemberDescription_consumer_id(member)),
+                instance: Some(instance).filter(|instance| !instance.is_empty()),
+                host: text(rd::rd_kafka_MemberDescription_host(member)),
+            };
             let assignment = rd::rd_kafka_MemberDescription_assignment(member);
             if !assignment.is_null()
                 && let Some(list) = rd::rd_kafka_MemberAssignment_partitions(assignment).as_ref()
             {
-                assigned.extend(elements(list).iter().map(|element| partition_of(element)));
+                let partitions = elements(list).iter().map(|element| partition_of(element));
+                assigned.extend(partitions.map(|partition| (partition, told.clone())));
             }
+            all.push(told);
         }
         let stable = rd::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
-        Ok(Members { is_stable: state == stable, assigned })
+        Ok(Members { is_stable: state == stable, all, assigned })
     }
 }
 
@@ -104,14 +104,14 @@ impl Drop for Offsets {
     }
 }
 
-/// Whether the group has a committed offset for any partition of `list`. What is only pending does
-/// not count and is not waited for.
-pub(in super::super::super) fn any_committed(
+/// The committed offset and metadata of each partition of `list`; an offset below zero means none.
+/// What is only pending does not count and is not waited for.
+pub(in super::super::super) fn committed_now(
     client: &NativeClient,
     group: &CStr,
     list: &TopicPartitionList,
     timeout: Duration,
-) -> Result<bool, Failure> {
+) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
     let of = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let offsets = Offsets::new(group, list).ok_or_else(no_memory)?;
     let mut asked = [offsets.0.as_ptr()];
@@ -122,12 +122,13 @@ pub(in super::super::super) fn any_committed(
             rd::rd_kafka_ListConsumerGroupOffsets(client.ptr(), asked, 1, options, queue);
         }
     })?;
-    has_offset(&answer)
+    read_offsets(&answer)
 }
 
-fn has_offset(answer: &Event) -> Result<bool, Failure> {
+fn read_offsets(answer: &Event) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
     let mut len = 0;
-    // SAFETY: the event is alive, is of this kind, and owns group, error and list.
+    // SAFETY: the event is alive, is of this kind, and owns group, error and list, from which the
+    // metadata are copied.
     unsafe {
         let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(answer.0.as_ptr());
         let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &raw mut len);
@@ -137,10 +138,12 @@ fn has_offset(answer: &Event) -> Result<bool, Failure> {
             return Err(failure);
         }
         let list = rd::rd_kafka_group_result_partitions(group);
-        let Some(list) = list.as_ref() else { return Ok(false) };
-        elements(list).iter().try_fold(false, |any, element| {
+        let Some(list) = list.as_ref() else { return Ok(Vec::new()) };
+        let offset = |element: &rd::rd_kafka_topic_partition_t| {
             check(element.err)?;
-            Ok(any || element.offset >= 0)
-        })
+            let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
+            Ok((element.offset, metadata.to_vec()))
+        };
+        elements(list).iter().map(offset).collect()
     }
 }

@@ -8,7 +8,7 @@ mod group;
 mod topics;
 
 pub(in super::super) use configs::{Configured, describe_setting};
-pub(in super::super) use group::{Members, any_committed, members};
+pub(in super::super) use group::{committed_now, members};
 pub(in super::super) use topics::{Description, describe_topics};
 
 use std::ptr::{self, NonNull};
