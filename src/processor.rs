@@ -181,11 +181,7 @@ impl Processor {
         // Nothing is under way before both are known, so that any stop ends it well.
         let mut told = self.stop.subscribe();
         let (cluster_id, destinations) = tokio::select! {
-            known = async {
-                let cluster_id = self.first_contact(&scout).await?;
-                existing(&scout, &self.inputs(), Duration::ZERO).await?;
-                Ok::<_, RunError>((cluster_id, Destinations::find(config, &scout).await?))
-            } => known?,
+            known = self.look_round(&scout) => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
@@ -240,6 +236,13 @@ impl Processor {
             scout.end().await;
         }
         result
+    }
+
+    /// The cluster's id, and what is written to; what is read must exist.
+    async fn look_round(&self, scout: &Scout) -> Result<(String, Destinations), RunError> {
+        let cluster_id = self.first_contact(scout).await?;
+        existing(scout, &self.inputs(), Duration::ZERO).await?;
+        Ok((cluster_id, Destinations::find(&self.config, scout).await?))
     }
 
     /// Learns what became of messages whose partitions went to other instances. The next owner does

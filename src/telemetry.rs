@@ -14,14 +14,10 @@ pub(crate) fn notice(notice: &Notice, author: &Author, known: &BTreeMap<Partitio
         known.get(id).map_or_else(|| format!("partition {}", id.0), |k| k.partition.to_string())
     };
     match notice {
-        Notice::Recovered { partition, offset, found_done, again } => tracing::info!(
-            instance,
-            partition = name(partition),
-            offset,
-            found_done,
-            again,
-            "partition taken up"
-        ),
+        Notice::Recovered { partition, offset, found_done, again } => {
+            let partition = name(partition);
+            tracing::info!(instance, partition, offset, found_done, again, "partition taken up");
+        }
         Notice::OutsideReset { partition, offset } => tracing::warn!(
             instance,
             partition = name(partition),

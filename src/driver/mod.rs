@@ -17,6 +17,7 @@ mod host;
 mod inbox;
 mod jobs;
 mod letters;
+mod parts;
 mod poll;
 mod rate;
 mod run;
@@ -35,6 +36,8 @@ pub(crate) use clerk::Clerk;
 pub(crate) use desk::{Declined, Desk, Wish};
 pub(crate) use jobs::settle_unowned;
 pub(crate) use letters::LetterBox;
+pub use parts::Probe;
+pub(crate) use parts::{Parts, Stop};
 pub(crate) use rate::Rate;
 pub(crate) use run::{Progress, RunInput, run_alone};
 pub(crate) use scout::{Scout, existing, persistently};
@@ -45,7 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{Effect, Input, Obstacle, StopReason, Worker};
-use countersign_statemachine::{self as statemachine, Author, PartitionId, Settings};
+use countersign_statemachine::{self as statemachine, Author, PartitionId};
 use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
@@ -65,51 +68,6 @@ use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slot::{Order, SlotConfig, SlotLoop};
 use solo::Seat;
-
-/// What a driver is made of.
-pub(crate) struct Parts<K: Kafka> {
-    pub(crate) kafka: Arc<K>,
-    pub(crate) host: Host,
-    pub(crate) settings: Settings,
-    /// Which worker of the process this is.
-    pub(crate) worker: u32,
-    pub(crate) transactional_ids: Vec<String>,
-    /// The topics that are read.
-    pub(crate) inputs: Arc<[Arc<str>]>,
-    pub(crate) retry_backoff: Duration,
-    pub(crate) provenance: bool,
-    pub(crate) destinations: Destinations,
-    /// How long one call of the handler may take.
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) rate: Rate,
-    /// What the handlers of all workers pass.
-    pub(crate) gate: Gate,
-    /// How much input may be in memory.
-    pub(crate) budget_bytes: usize,
-    pub(crate) work: Arc<dyn Work>,
-    pub(crate) clerk: Clerk,
-    pub(crate) scout: Scout,
-    /// Where orders of operators come in.
-    pub(crate) desk: Desk,
-    pub(crate) status: StatusCell,
-    pub(crate) stop: watch::Receiver<Stop>,
-    /// Asked before each effect; `false` ends the driver there, as a crash would.
-    pub(crate) probe: Option<Probe>,
-}
-
-/// Decides before an effect of a worker whether its driver lives on.
-pub type Probe = Arc<dyn Fn(u32, &Effect) -> bool + Send + Sync>;
-
-/// Whether the driver should go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stop {
-    /// It should.
-    No,
-    /// It should finish what is under way.
-    Drain,
-    /// It should end at once.
-    Abort,
-}
 
 /// What is known of an input partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
