@@ -20,15 +20,14 @@ const KEYS: u64 = 1_000;
 /// Of so many messages [`FAILING`] tells how many fail: 1 % in all.
 const FAILING_OF: u64 = 60_000;
 
-/// How many fail in which way. Each attempt of one that is too large aborts a transaction, so that
-/// with many of them nothing but that would be tested.
+/// How many fail in which way.
 const FAILING: [(Fault, u64); 6] = [
-    (Fault::Retryable, 118),
-    (Fault::Permanent, 118),
-    (Fault::Panic, 118),
-    (Fault::Deadline, 118),
-    (Fault::Undecodable, 118),
-    (Fault::TooLarge, 10),
+    (Fault::Retryable, 100),
+    (Fault::Permanent, 100),
+    (Fault::Panic, 100),
+    (Fault::Deadline, 100),
+    (Fault::Undecodable, 100),
+    (Fault::TooLarge, 100),
 ];
 
 /// Of so many messages one lets its handler wait for a moment, so that others overtake it.
@@ -67,8 +66,8 @@ impl Fault {
     /// Whether trying again cannot help, so that the first failure is the last.
     fn is_final(self) -> bool {
         match self {
-            Self::Permanent | Self::Undecodable => true,
-            Self::Retryable | Self::Panic | Self::Deadline | Self::TooLarge => false,
+            Self::Permanent | Self::Undecodable | Self::TooLarge => true,
+            Self::Retryable | Self::Panic | Self::Deadline => false,
         }
     }
 
