@@ -10,6 +10,8 @@
 
 mod real;
 
+use std::time::Duration;
+
 use countersign_testkit::proxy::{HeldFrame, HoldForm, api_key, contains};
 use real::{Copying, PATIENCE, Running, proxy, until};
 
@@ -71,17 +73,18 @@ fn late_commit(name: &'static str, form: HoldForm) {
 
 /// Row 11: the abort of transaction 1 comes late, when transaction 2 has written its outputs.
 fn late_abort(name: &'static str, form: HoldForm) {
-    let copying = Copying::new(name, |_| {});
+    // So that the attempt of the refused message is not committed before its output.
+    let copying = Copying::new(name, |config| config.commit_interval = Duration::from_secs(3));
     let running = warm(&copying);
+    let refused = copying.next();
     let late = hold(&copying, api_key::END_TXN, form);
     copying.refuse_next();
     copying.load(5);
     late.wait_held(PATIENCE).unwrap();
-    let before = copying.written();
 
     let offsets = hold(&copying, api_key::TXN_OFFSET_COMMIT, HoldForm::KeepOpen);
     offsets.wait_held(PATIENCE).unwrap();
-    assert!(copying.written() > before, "the outputs of transaction 2 are written");
+    assert!(copying.has_written(&refused), "the outputs of transaction 2 are written");
     assert!(running.status().counts.aborted > 0);
     release(late);
     drop(offsets);
@@ -120,7 +123,7 @@ fn late_offsets_of_an_abort(name: &'static str, form: HoldForm) {
     copying.load(5);
     until("transaction 1 came to nothing", || running.status().counts.aborted > 0);
     let end = hold(&copying, api_key::END_TXN, HoldForm::KeepOpen);
-    late.retain(|late| late.wait_held(std::time::Duration::ZERO).is_ok());
+    late.retain(|late| late.wait_held(Duration::ZERO).is_ok());
     assert!(!late.is_empty());
     end.wait_held(PATIENCE).unwrap();
     late.into_iter().for_each(release);

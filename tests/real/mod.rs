@@ -161,6 +161,17 @@ impl Copying {
         self.read("out", Isolation::Uncommitted).len()
     }
 
+    /// The value of the message that is loaded next.
+    pub fn next(&self) -> String {
+        self.loaded.load(Ordering::Relaxed).to_string()
+    }
+
+    /// Whether a value is in the log of the output, committed or not.
+    pub fn has_written(&self, value: &str) -> bool {
+        let records = self.read("out", Isolation::Uncommitted);
+        records.iter().any(|record| record.value.as_deref() == Some(value.as_bytes()))
+    }
+
     /// The output is the input, in order, and the group's offset says so.
     #[track_caller]
     pub fn assert_exact(&self) {

@@ -119,10 +119,12 @@ impl Copying {
         Process { child, log, from, ended: None }
     }
 
-    /// How far the group has committed, over all partitions.
+    /// How far the group has committed, over all partitions. A broker that has just come back may
+    /// leave a question without an answer.
     pub(crate) fn committed(&self) -> u64 {
-        let bootstrap = self.kafka.bootstrap();
-        let offsets = committed_offsets(bootstrap, self.name, &self.input(), PATIENCE).unwrap();
+        let (bootstrap, once) = (self.kafka.bootstrap(), PATIENCE / 10);
+        let ask = || committed_offsets(bootstrap, self.name, &self.input(), once).ok();
+        let offsets = until("Kafka tells the committed offsets", PATIENCE, ask);
         offsets.values().map(|(offset, _)| offset).sum()
     }
 
