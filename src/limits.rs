@@ -33,8 +33,10 @@ const COMPRESSED_RECORD_BYTES: u32 = 100_000_000;
 pub(crate) struct Limit(Arc<AtomicU32>);
 
 impl Limit {
-    pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed) as usize
+    /// `None` where there is none, or none is known.
+    pub(crate) fn bytes(&self) -> Option<usize> {
+        let bytes = self.0.load(Ordering::Relaxed);
+        (bytes != u32::MAX).then_some(bytes as usize)
     }
 }
 
@@ -173,19 +175,19 @@ mod tests {
         assert_eq!(sizes(&limits), (1_000_000, 1_000_000));
         let (a, b) = (limits.of("a"), limits.of("b"));
         limits.set(&told(Some(20_000), Some(5_000_000)));
-        assert_eq!((a.bytes(), b.bytes()), (20_000, 5_000_000));
+        assert_eq!((a.bytes(), b.bytes()), (Some(20_000), Some(5_000_000)));
         assert_eq!(sizes(&limits), (20_000, 5_000_000));
         limits.set(&told(None, Some(30_000)));
-        assert_eq!(a.bytes(), u32::MAX as usize, "Kafka decides");
+        assert_eq!(a.bytes(), None, "Kafka decides");
         assert_eq!(sizes(&limits), (30_000, 1_000_000));
-        assert_eq!(limits.of("c").bytes(), u32::MAX as usize);
+        assert_eq!(limits.of("c").bytes(), None);
     }
 
     #[test]
     fn a_record_that_is_compressed_is_not_judged_by_what_it_was() {
         let limits = limits(Compression::Zstd, &[]);
         limits.set(&told(Some(20_000), Some(5_000_000)));
-        assert_eq!(limits.of("a").bytes(), 100_000_000);
+        assert_eq!(limits.of("a").bytes(), Some(100_000_000));
         assert_eq!(sizes(&limits), (20_000, 100_000_000));
     }
 
@@ -194,7 +196,7 @@ mod tests {
         for compression in [Compression::None, Compression::Lz4] {
             let limits = limits(compression, &[("message.max.bytes", "7000")]);
             limits.set(&told(Some(20_000), Some(6_000)));
-            assert_eq!(limits.of("a").bytes(), 7_000);
+            assert_eq!(limits.of("a").bytes(), Some(7_000));
             assert_eq!(sizes(&limits), (6_000, 7_000));
         }
     }

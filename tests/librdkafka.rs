@@ -113,7 +113,7 @@ fn commit(producer: &mut LibrdProducer) -> Duration {
 
 fn send(producer: &mut LibrdProducer, output: &Output) {
     loop {
-        match producer.send(output, None) {
+        match producer.send_one(output.clone(), None) {
             Ok(()) => return,
             Err(error) if error.kind == ErrorKind::QueueFull => {
                 block_on(producer.flush(50_000, LONG)).unwrap();
@@ -521,7 +521,7 @@ fn failed_and_aborted_records_do_not_hold_an_abort() {
     assert!(start.elapsed() < Duration::from_secs(3), "flush does not linger");
 
     producer.begin().unwrap();
-    let failed = match producer.send(&output(&topic, 99, "nowhere".into()), None) {
+    let failed = match producer.send_one(output(&topic, 99, "nowhere".into()), None) {
         Ok(()) => block_on(producer.flush(0, LONG)).unwrap_err(),
         Err(error) => error,
     };

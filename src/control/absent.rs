@@ -301,7 +301,7 @@ impl Order<'_> {
             error: self.request.reason.clone(),
         };
         let output = letter.output(record, topic, self.request.partition % partitions);
-        producer.send(&output, None)?;
+        producer.send_one(output, None)?;
         Ok(block_on(producer.flush(0, TIMEOUT))?)
     }
 

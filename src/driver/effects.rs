@@ -15,7 +15,7 @@ use crate::telemetry;
 use super::Driver;
 use super::brake::Brake;
 use super::poll::{Command, Grant};
-use super::run::{Progress, Results, RunInput};
+use super::run::{Draft, Progress, RunInput};
 use super::shelf::{Running, Shelf};
 use super::slot::{Order, Sending};
 use super::solo::{Seat, Turn};
@@ -140,7 +140,7 @@ impl Driver {
             deadline: self.deadline,
             rate: self.rate.clone(),
             turn,
-            results: Results::default(),
+            draft: Draft::default(),
         };
         let work = Arc::clone(&self.work);
         let task = tokio::spawn(async move { work.run(input, progress).await }).abort_handle();

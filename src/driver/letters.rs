@@ -76,9 +76,10 @@ impl Driver {
         }
         let excess = excess(&output, mark, limit);
         // It is kept even if it cannot be sent: its message must not be passed without it.
-        shelf.keep(&Arc::new(Results::one(offset, output)));
+        shelf.keep(&Arc::new(Results::of(offset, vec![output])));
         if let Some(excess) = excess {
-            let (topic, most, error) = (&letters.topic, limit.bytes(), &letter.error);
+            let (topic, error) = (&letters.topic, &letter.error);
+            let most = limit.bytes().unwrap_or_default();
             let message = format!(
                 "its dead letter is {excess} bytes larger than the {most} that topic {topic:?} \
                  takes (max.message.bytes); raise that; the error was: {error}"
@@ -90,5 +91,6 @@ impl Driver {
 
 /// By how much a letter is too large.
 fn excess(letter: &Output, mark: Option<usize>, limit: &Limit) -> Option<usize> {
-    batch_bytes(letter, mark).checked_sub(limit.bytes()).filter(|excess| *excess > 0)
+    let limit = limit.bytes()?;
+    batch_bytes(letter, mark).checked_sub(limit).filter(|excess| *excess > 0)
 }

@@ -1,5 +1,6 @@
 //! One run of messages on its way through the handler.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,54 +49,77 @@ impl RunInput {
 }
 
 /// The outputs of messages of one lane, ready to be sent, and to be sent again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Results {
+    index: Index,
+    outputs: Arc<Vec<Output>>,
+}
+
+/// The same while messages are still being handled.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    index: Index,
+    outputs: Vec<Output>,
+}
+
+/// Where the outputs of each message are.
+#[derive(Debug, Default)]
+struct Index {
     /// The messages, in order, each span with how many messages there are before it.
     spans: Vec<(Span, usize)>,
     /// Where the outputs of each message end.
     ends: Vec<usize>,
-    outputs: Vec<Output>,
 }
 
-impl Results {
-    /// The messages.
-    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
-        self.spans.iter().map(|(span, _)| *span)
-    }
-
-    /// One message with one output.
-    pub(super) fn one(offset: u64, output: Output) -> Self {
-        let mut results = Self { outputs: vec![output], ..Self::default() };
-        results.push(offset);
-        results
-    }
-
-    /// The outputs of the message at `offset`.
-    pub(super) fn outputs(&self, offset: u64) -> &[Output] {
-        let nth = self.spans.partition_point(|(span, _)| span.end <= offset);
-        let Some((span, before)) = self.spans.get(nth).filter(|(span, _)| span.contains(offset))
-        else {
-            return &[];
-        };
-        let end = |index: usize| self.ends.get(index).copied().unwrap_or(0);
-        let index = usize::try_from(offset - span.first).map_or(usize::MAX, |at| before + at);
-        let from = index.checked_sub(1).map_or(0, end);
-        self.outputs.get(from..end(index)).unwrap_or_default()
-    }
-
-    /// One message without outputs.
-    pub(super) fn none(offset: u64) -> Self {
-        let mut results = Self::default();
-        results.push(offset);
-        results
-    }
-
-    fn push(&mut self, offset: u64) {
+impl Index {
+    fn push(&mut self, offset: u64, end: usize) {
         match self.spans.last_mut() {
             Some((span, _)) if span.end == offset => span.end += 1,
             _ => self.spans.push((Span::one(offset), self.ends.len())),
         }
-        self.ends.push(self.outputs.len());
+        self.ends.push(end);
+    }
+}
+
+impl Draft {
+    fn push(&mut self, offset: u64) {
+        self.index.push(offset, self.outputs.len());
+    }
+
+    fn finish(self) -> Results {
+        Results { index: self.index, outputs: Arc::new(self.outputs) }
+    }
+}
+
+impl Results {
+    /// One message with these outputs.
+    pub(super) fn of(offset: u64, outputs: Vec<Output>) -> Self {
+        let mut draft = Draft { outputs, ..Draft::default() };
+        draft.push(offset);
+        draft.finish()
+    }
+
+    /// The messages.
+    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.index.spans.iter().map(|(span, _)| *span)
+    }
+
+    /// All outputs, in order.
+    pub(super) fn outputs(&self) -> &Arc<Vec<Output>> {
+        &self.outputs
+    }
+
+    /// Where among them those of the message at `offset` are.
+    pub(super) fn places(&self, offset: u64) -> Range<usize> {
+        let Index { spans, ends } = &self.index;
+        let nth = spans.partition_point(|(span, _)| span.end <= offset);
+        let Some((span, before)) = spans.get(nth).filter(|(span, _)| span.contains(offset)) else {
+            return 0..0;
+        };
+        let end = |index: usize| ends.get(index).copied().unwrap_or(0);
+        let index = usize::try_from(offset - span.first).map_or(usize::MAX, |at| before + at);
+        let from = index.checked_sub(1).map_or(0, end);
+        from..end(index)
     }
 }
 
@@ -112,7 +136,7 @@ pub(crate) struct Progress {
     pub(super) deadline: Option<Duration>,
     pub(super) rate: Rate,
     pub(super) turn: Turn,
-    pub(super) results: Results,
+    pub(super) draft: Draft,
 }
 
 impl Progress {
@@ -121,18 +145,18 @@ impl Progress {
     /// # Errors
     /// One of its outputs cannot be addressed, so it is not done.
     pub(crate) fn finished(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
-        let before = self.results.outputs.len();
+        let before = self.draft.outputs.len();
         if let Err(failure) = self.address(offset, outputs) {
-            self.results.outputs.truncate(before);
+            self.draft.outputs.truncate(before);
             return Err(failure);
         }
-        self.results.push(offset);
+        self.draft.push(offset);
         Ok(())
     }
 
     /// Partitions may be chosen by the user's function, which may panic.
     fn address(&mut self, offset: u64, outputs: Outputs) -> Result<(), Failure> {
-        let sink = &mut self.results.outputs;
+        let sink = &mut self.draft.outputs;
         let address = AssertUnwindSafe(|| self.topics.address(outputs, self.source, offset, sink));
         match catch_unwind(address) {
             Ok(addressed) => addressed.map_err(|error| {
@@ -193,10 +217,10 @@ impl Progress {
 
     /// Reports what was done since the last report.
     pub(crate) fn report(&mut self) {
-        let results = std::mem::take(&mut self.results);
-        if !results.ends.is_empty() {
+        let draft = std::mem::take(&mut self.draft);
+        if !draft.index.ends.is_empty() {
             let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
-            let results = Arc::new(results);
+            let results = Arc::new(draft.finish());
             self.inbox.send(News::Finished { partition, epoch, lane, results });
         }
     }
@@ -233,7 +257,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
         deadline: None,
         rate: Rate::default(),
         turn: Turn::shared(&Gate::default()),
-        results: Results::default(),
+        draft: Draft::default(),
     };
     work.run(RunInput { batches: vec![(batch, 0)], spans: vec![span], attempt: 0 }, progress).await;
     let mut outputs = 0;
@@ -269,7 +293,7 @@ mod tests {
             deadline: Some(Duration::from_secs(5)),
             rate: Rate::default(),
             turn: Turn::shared(&Gate::default()),
-            results: Results::default(),
+            draft: Draft::default(),
         }
     }
 

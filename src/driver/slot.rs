@@ -188,9 +188,9 @@ impl<K: Kafka> SlotLoop<K> {
         results: &Results,
         mark: Option<&Mark>,
     ) -> CallResult {
-        let outputs = results.outputs(offset);
-        let of = u32::try_from(outputs.len()).unwrap_or(u32::MAX);
-        for (n, output) in (1_u32..).zip(outputs) {
+        let places = results.places(offset);
+        let of = u32::try_from(places.len()).unwrap_or(u32::MAX);
+        for (n, index) in (1_u32..).zip(places) {
             if let Some(mark) = mark {
                 mark.write(offset, n, of, &mut self.mark);
             }
@@ -198,7 +198,7 @@ impl<K: Kafka> SlotLoop<K> {
             loop {
                 let mark = mark.map(|_| self.mark.as_bytes());
                 let Some(producer) = &mut self.producer else { return Ok(()) };
-                match producer.send(output, mark) {
+                match producer.send(results.outputs(), index, mark) {
                     Ok(()) => break,
                     Err(error) if error.kind == ErrorKind::QueueFull => {
                         self.make_room(keep).await?;

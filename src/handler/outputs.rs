@@ -315,8 +315,8 @@ impl Topics {
             headers: record.headers.map_or_else(Vec::new, |headers| headers.0),
             timestamp: record.timestamp,
         });
+        let Some(limit) = target.limit.bytes() else { return Ok(()) };
         let bytes = sink.last().map_or(0, |output| batch_bytes(output, mark));
-        let limit = target.limit.bytes();
         if bytes > limit {
             let topic = Arc::clone(&target.name);
             return Err(OutputError::TooLarge { topic, bytes, limit });

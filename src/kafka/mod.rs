@@ -245,13 +245,30 @@ pub trait Producer: Send + 'static {
     /// The producer is in no state for it.
     fn begin(&mut self) -> Result<(), KafkaError>;
 
-    /// Hands a record over for sending. `mark` becomes the value of its provenance header and
-    /// replaces one that the output carries.
+    /// Hands `outputs[index]` over for sending. The producer may keep the outputs until they are
+    /// flushed, so that it need not copy them. `mark` becomes the value of the provenance header
+    /// and replaces one that the output carries.
     ///
     /// # Errors
     /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others:
     /// the record is *not* part of the transaction, although a commit would succeed.
-    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError>;
+    ///
+    /// # Panics
+    /// There is no such output.
+    fn send(
+        &mut self,
+        outputs: &Arc<Vec<Output>>,
+        index: usize,
+        mark: Option<&[u8]>,
+    ) -> Result<(), KafkaError>;
+
+    /// Hands a single record over.
+    ///
+    /// # Errors
+    /// See [`send`](Producer::send).
+    fn send_one(&mut self, output: Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
+        self.send(&Arc::new(vec![output]), 0, mark)
+    }
 
     /// Waits until at most `in_flight` records are without a delivery report.
     ///

@@ -60,7 +60,7 @@ fn offset(partition: u32, offset: u64) -> CommitOffset {
 }
 
 async fn send(producer: &mut ModelProducer, value: &str) {
-    producer.send(&output(0, value), None).expect("accepted");
+    producer.send_one(output(0, value), None).expect("accepted");
     producer.flush(0, TIMEOUT).await.expect("delivered");
 }
 
@@ -182,7 +182,7 @@ async fn calls_of_a_frozen_process_wait() {
         process.thaw();
     };
     producer.begin().expect("local");
-    producer.send(&output(0, "a"), None).expect("local");
+    producer.send_one(output(0, "a"), None).expect("local");
     let started = Instant::now();
     let (result, ()) = tokio::join!(producer.commit(TIMEOUT), thaw);
     assert!(started.elapsed() >= Duration::from_secs(8), "{result:?}");
@@ -228,7 +228,7 @@ async fn a_crash_while_records_are_sent_leaves_an_open_transaction() {
         let process = process(&kafka);
         let mut producer = ready(&process, "id").await;
         producer.begin().expect("ready");
-        producer.send(&output(0, "a"), None).expect("accepted");
+        producer.send_one(output(0, "a"), None).expect("accepted");
         kafka.fault(Call::Produce, fault);
         tokio::select! {
             biased;
@@ -247,7 +247,7 @@ async fn a_failed_delivery_must_be_aborted() {
         let kafka = cluster();
         let mut producer = ready(&process(&kafka), "id").await;
         producer.begin().expect("ready");
-        producer.send(&output(0, "a"), None).expect("accepted");
+        producer.send_one(output(0, "a"), None).expect("accepted");
         kafka.fault(Call::Produce, fault);
         let error = producer.flush(0, TIMEOUT).await.expect_err("no delivery report");
         assert_eq!(error.kind, ErrorKind::Timeout);
@@ -449,7 +449,7 @@ async fn faulty_run(seed: u64) -> (Vec<String>, Duration, usize) {
         let mut producer = process.producer("id", Sizes::default()).expect("the process runs");
         while producer.init(TIMEOUT).await.is_err() {}
         producer.begin().expect("ready");
-        producer.send(&output(n % 2, &n.to_string()), None).expect("accepted");
+        producer.send_one(output(n % 2, &n.to_string()), None).expect("accepted");
         let offsets = [offset(0, u64::from(n))];
         let group = reader.consumer.group();
         let is_sent = producer.flush(0, TIMEOUT).await.is_ok()

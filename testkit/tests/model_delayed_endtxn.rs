@@ -110,7 +110,7 @@ impl Row {
         let headers = Vec::new();
         let topic = Arc::from("out");
         let output = Output { topic, partition, key: None, value, headers, timestamp: None };
-        self.producer.send(&output, None)?;
+        self.producer.send_one(output, None)?;
         self.producer.flush(0, TIMEOUT).await
     }
 

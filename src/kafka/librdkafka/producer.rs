@@ -276,7 +276,13 @@ impl Producer for LibrdProducer {
         raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
     }
 
-    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
+    fn send(
+        &mut self,
+        outputs: &Arc<Vec<Output>>,
+        index: usize,
+        mark: Option<&[u8]>,
+    ) -> Result<(), KafkaError> {
+        let output = &outputs[index];
         let call = "produce";
         self.sent += 1;
         if self.sent >= SENT_MAX {
@@ -285,7 +291,7 @@ impl Producer for LibrdProducer {
         }
         let native = self.base.client().native_client();
         let topic = self.topics.get(native, &output.topic)?;
-        raw::produce(native, topic, output, mark, &mut self.held).map_err(|failure| {
+        raw::produce(native, topic, (outputs, index), mark, &mut self.held).map_err(|failure| {
             if failure.code == Code::Fatal {
                 let fatal = raw::fatal_error(native).unwrap_or(failure);
                 return classify(call, fatal, Unflagged::Fatal);

@@ -153,7 +153,7 @@ async fn ready_producer<K: Kafka>(kafka: &K, id: &str) -> K::Producer {
 
 /// Sends one record and waits for its delivery.
 async fn send<P: Producer>(producer: &mut P, topic: &str, partition: u32, value: &'static str) {
-    producer.send(&output(topic, partition, value), None).expect("the record is accepted");
+    producer.send_one(output(topic, partition, value), None).expect("the record is accepted");
     producer.flush(0, DEADLINE).await.expect("the record is delivered");
 }
 

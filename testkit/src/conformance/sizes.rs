@@ -68,7 +68,7 @@ pub async fn computed_size_is_what_the_broker_compares<C: Cluster>(cluster: &C) 
             // As the processor does after a refusal.
             let mut producer = ready_producer(&kafka, topic).await;
             producer.begin().expect("ready");
-            producer.send(&output, mark).expect("accepted");
+            producer.send_one(output, mark).expect("accepted");
             let delivered = producer.flush(0, DEADLINE).await;
             let refused = delivered.as_ref().err().map(|error| error.kind);
             let expected = (!fits).then_some(ErrorKind::TooLarge);
@@ -93,7 +93,7 @@ pub async fn batches_fit_the_sizes_they_are_given<C: Cluster>(cluster: &C) {
         } else {
             output(topic, 0, vec![b'x'; 100 + n % 50])
         };
-        producer.send(&record, None).expect("accepted");
+        producer.send_one(record, None).expect("accepted");
     }
     producer.flush(0, DEADLINE).await.expect("none is refused");
     producer.abort(DEADLINE).await.expect("abort");

@@ -81,7 +81,7 @@ pub async fn unknown_partition_fails_at_flush<C: Cluster>(cluster: &C) {
     cluster.create_topic(topic, 1, None).await;
     let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
     producer.begin().expect("ready");
-    producer.send(&output(topic, 99, "nowhere"), None).expect("accepted");
+    producer.send_one(output(topic, 99, "nowhere"), None).expect("accepted");
     producer.flush(0, DEADLINE).await.expect_err("the delivery report failed");
     let error = producer.commit(DEADLINE).await.expect_err("a part of it failed");
     assert_eq!(error.disposition, Disposition::Abortable);
@@ -95,7 +95,7 @@ pub async fn record_too_large_for_the_topic_fails_at_flush<C: Cluster>(cluster: 
     cluster.create_topic(topic, 1, Some(10_000)).await;
     let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
     producer.begin().expect("ready");
-    producer.send(&output(topic, 0, vec![b'x'; 20_000]), None).expect("accepted");
+    producer.send_one(output(topic, 0, vec![b'x'; 20_000]), None).expect("accepted");
     let error = producer.flush(0, DEADLINE).await.expect_err("the delivery report failed");
     assert_eq!(error.kind, ErrorKind::TooLarge);
     producer.abort(DEADLINE).await.expect("abort");
@@ -109,7 +109,7 @@ pub async fn record_too_large_for_the_producer_fails_at_send<C: Cluster>(cluster
     let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
     producer.begin().expect("ready");
     let error =
-        producer.send(&output(topic, 0, vec![b'x'; TOO_LARGE_BYTES]), None).expect_err("too large");
+        producer.send_one(output(topic, 0, vec![b'x'; TOO_LARGE_BYTES]), None).expect_err("too large");
     assert_eq!(error.kind, ErrorKind::TooLarge);
     send(&mut producer, topic, 0, "small").await;
     producer.commit(DEADLINE).await.expect("the refused record does not count");

@@ -139,7 +139,13 @@ impl Producer for ModelProducer {
         self.state("begin_transaction", ProducerState::begin)
     }
 
-    fn send(&mut self, output: &Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
+    fn send(
+        &mut self,
+        outputs: &Arc<Vec<Output>>,
+        index: usize,
+        mark: Option<&[u8]>,
+    ) -> Result<(), KafkaError> {
+        let output = &outputs[index];
         let Some(mark) = mark else {
             return self.kafka.with(|state| state.enqueue(self.handle, output));
         };

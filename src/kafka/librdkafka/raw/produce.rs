@@ -2,9 +2,9 @@
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
@@ -90,13 +90,20 @@ fn pointer(bytes: Option<&[u8]>) -> (*mut c_void, usize) {
     bytes.map_or((ptr::null_mut(), 0), |bytes| (bytes.as_ptr().cast_mut().cast(), bytes.len()))
 }
 
-/// The values of the records in flight. They are not copied when they are handed over, since the
-/// results that they belong to are kept until the transaction is decided anyway.
+/// The outputs of which records are in flight. Their values are not copied when they are handed
+/// over, since the results that they belong to are kept until the transaction is decided anyway.
 #[derive(Debug, Default)]
-pub(in super::super) struct Held(Vec<Bytes>);
+pub(in super::super) struct Held(Vec<Arc<Vec<Output>>>);
 
 impl Held {
-    /// Lets go of the values if none is in flight any more.
+    /// Outputs come in runs of the same.
+    fn keep(&mut self, outputs: &Arc<Vec<Output>>) {
+        if !self.0.last().is_some_and(|last| Arc::ptr_eq(last, outputs)) {
+            self.0.push(Arc::clone(outputs));
+        }
+    }
+
+    /// Lets go of them if none is in flight any more.
     pub(in super::super) fn release(&mut self, client: &NativeClient) {
         if in_flight(client) == 0 {
             self.0.clear();
@@ -111,14 +118,15 @@ impl Drop for Held {
     }
 }
 
-/// Hands a record over. `held` is this client's.
+/// Hands one of the outputs over. `held` is this client's.
 pub(in super::super) fn produce(
     client: &NativeClient,
     topic: &Topic,
-    output: &Output,
+    (outputs, index): (&Arc<Vec<Output>>, usize),
     mark: Option<&[u8]>,
     held: &mut Held,
 ) -> Result<(), Failure> {
+    let output = &outputs[index];
     let (value, value_len) = pointer(output.value.as_deref());
     let (key, key_len) = pointer(output.key.as_deref());
     let mut headers = Headers::new(&output.headers, mark)?;
@@ -152,7 +160,7 @@ pub(in super::super) fn produce(
     };
     check(code)?;
     headers.0 = ptr::null_mut();
-    held.0.extend(output.value.clone());
+    held.keep(outputs);
     Ok(())
 }
 
