@@ -34,6 +34,19 @@ pub(super) enum Order {
     Abort,
 }
 
+impl Order {
+    /// The last call of those that it takes.
+    fn call(&self) -> Call {
+        match self {
+            Self::Open => Call::Open,
+            Self::Send(_) => Call::Send,
+            Self::Flush => Call::Flush,
+            Self::Commit(_) => Call::Commit,
+            Self::Abort => Call::Abort,
+        }
+    }
+}
+
 /// Outputs to be sent.
 #[derive(Debug)]
 pub(super) struct Sending {
@@ -103,7 +116,11 @@ impl<K: Kafka> SlotLoop<K> {
             if self.failed && passed_over {
                 continue;
             }
-            match self.carry_out(order).await {
+            let (call, started) = (order.call(), Instant::now());
+            let done = self.carry_out(order).await;
+            let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::debug!(slot = self.config.slot, ?call, took_us, "producer call");
+            match done {
                 Ok(None) => {}
                 Ok(Some(event)) => self.report(event),
                 Err((call, error, place)) => {

@@ -13,7 +13,7 @@
 //! behind it and does not linger is due at once: the thread of the broker polls without a pause
 //! until the answer is there, which took more time than all the rest of a producer. So
 //! [`flush`](crate::kafka::Producer::flush) nudges for a moment, waits for the next report, and
-//! nudges again. For the same reason `linger.ms` is long: batches are sent when they are full, and
+//! nudges again, until few records are left. For the same reason `linger.ms` is long: batches are sent when they are full, and
 //! the rest with the transaction's end.
 
 use std::ffi::CString;
@@ -45,12 +45,13 @@ const NUDGE: Duration = Duration::from_millis(1);
 /// How long the next delivery report is waited for before the nudge is repeated.
 const REPORT: Duration = Duration::from_millis(10);
 
-/// The same where at most [`FEW`] records are in flight: these are one request per partition, so
-/// that nobody polls without a pause, and what they may wait for is that a partition becomes part
-/// of the transaction.
-const REPORT_OF_FEW: Duration = Duration::from_millis(1);
-
+/// So few records in flight are one request per partition: nothing stands behind another one, so
+/// that nobody polls without a pause, and the flush need not be cut into nudges. On a busy machine
+/// a nudge is over before the thread of the broker has woken up.
 const FEW: usize = 5_000;
+
+/// How long such a flush goes on before it is looked at whether a record has failed.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// How many records are sent before delivery reports are read, which frees what they are about.
 const SENT_MAX: u32 = 1_024;
@@ -319,10 +320,16 @@ impl Producer for LibrdProducer {
                 let error = KafkaError::new("flush", kind, Disposition::Retriable, message);
                 return Err(explain(error, self.seen.fault.take()));
             }
+            if raw::in_flight(self.native()) <= FEW {
+                let flush = |native: &NativeClient| {
+                    raw::flush(native, LOOK.min(left));
+                    Ok(())
+                };
+                self.while_draining(flush).map_err(self.error("flush"))?;
+                continue;
+            }
             raw::flush(self.native(), NUDGE.min(left));
-            let few = raw::in_flight(self.native()) <= FEW;
-            let report = if few { REPORT_OF_FEW } else { REPORT };
-            if let Some(event) = self.queue.poll(report.min(left)) {
+            if let Some(event) = self.queue.poll(REPORT.min(left)) {
                 self.seen.read(event);
             }
         }

@@ -108,8 +108,9 @@ pub async fn record_too_large_for_the_producer_fails_at_send<C: Cluster>(cluster
     cluster.create_topic(topic, 1, None).await;
     let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
     producer.begin().expect("ready");
-    let error =
-        producer.send_one(output(topic, 0, vec![b'x'; TOO_LARGE_BYTES]), None).expect_err("too large");
+    let error = producer
+        .send_one(output(topic, 0, vec![b'x'; TOO_LARGE_BYTES]), None)
+        .expect_err("too large");
     assert_eq!(error.kind, ErrorKind::TooLarge);
     send(&mut producer, topic, 0, "small").await;
     producer.commit(DEADLINE).await.expect("the refused record does not count");
