@@ -190,6 +190,25 @@ fn after_so_many_deliveries_it_is_a_poison_pill() {
     assert_eq!(metadata.completed, [span(1, 2)], "passed in the transaction of its letter");
 }
 
+/// One of them may end the process, too: then all would be as before.
+#[test]
+fn others_wait_until_the_letter_of_the_last_one_is_committed() {
+    let (trial, careful) = (Some(died(0, 3)), Some(1));
+    let metadata = CommitMetadata { takeovers: 2, trial, careful, ..former() };
+    let mut story = taking_up(letters(), &metadata);
+    commits(&mut story);
+    story.received(0, 10);
+    let mut effects = story.tell(Input::Stored { write: 1 });
+    assert!(effects.contains(&"dead letter 0 attempts 0 PoisonPill".to_owned()), "{effects:?}");
+    effects.extend(story.after(200, Input::Tick));
+    effects.extend(story.tell(Input::Stored { write: 9 }));
+    assert_eq!(handled(&effects), NOTHING.iter().collect::<Vec<_>>());
+    let (commit, mut effects) = commits(&mut story);
+    assert_eq!(commit, "2 0@1");
+    effects.extend(story.tell(Input::Stored { write: 19 }));
+    assert!(!handled(&effects).is_empty(), "{effects:?}");
+}
+
 #[test]
 fn without_dead_letters_a_poison_pill_stops_the_worker() {
     let settings = Settings { give_up: GiveUp::Stop, ..letters() };

@@ -67,25 +67,20 @@ impl Partition {
         self.tenure == Tenure::Owned && !self.held && self.caution.trying.is_none()
     }
 
-    /// Whether messages have yet to be tried before others are handled. Those that wait for a retry
-    /// do not hold others up.
+    /// Whether messages have yet to be tried, and passed by a commit, before others are handled: one
+    /// of these might end the process before what was found out is known to the next owner. Those
+    /// that wait for a retry do not hold others up.
     pub(super) fn is_trying(&self) -> bool {
         let Some(until) = self.caution.until else { return false };
         let below = |at: Option<u64>| at.is_some_and(|at| at < until);
-        let is_admitting = |phase| match phase {
-            Phase::Admitting { .. } => true,
-            Phase::Received
-            | Phase::Ready
-            | Phase::Running
-            | Phase::Waiting
-            | Phase::Finished
-            | Phase::Sent { .. }
-            | Phase::Done => false,
+        let is_on_its_way = |phase| match phase {
+            Phase::Admitting { .. } | Phase::Finished | Phase::Sent { .. } => true,
+            Phase::Received | Phase::Ready | Phase::Running | Phase::Waiting | Phase::Done => false,
         };
         self.caution.trying.is_some()
             || below(self.lanes.first_ready())
             || below(self.lanes.first_next())
-            || below(self.window.first(is_admitting))
+            || below(self.window.first(is_on_its_way))
     }
 
     /// The next commit says that the message is tried.

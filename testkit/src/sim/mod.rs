@@ -211,7 +211,9 @@ impl Simulation {
             let at = self.kafka.committed(World::GROUP, &partition).map(|c| c.offset);
             (at != Some(end)).then(|| format!("{partition} at {at:?} of {end}"))
         });
-        behind.collect()
+        // One that a dead process left open hides the outputs behind it until it times out.
+        let open = self.kafka.open_transactions().len();
+        behind.chain((open > 0).then(|| format!("{open} transactions are open"))).collect()
     }
 
     /// Everyone leaves in good order.
