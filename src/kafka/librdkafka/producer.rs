@@ -267,7 +267,12 @@ impl Producer for LibrdProducer {
 
     async fn init(&mut self, timeout: Duration) -> Result<(), KafkaError> {
         self.seen = Seen::default();
-        raw::init_transactions(self.native(), timeout).map_err(self.error("init_transactions"))
+        let start = Instant::now();
+        // A registration that begins before any broker is connected waits for a timer of 500 ms
+        // (`rd_kafka_txn_coord_query`). The cluster's id comes with the first answer of one.
+        let _ = raw::cluster_id(self.native(), timeout);
+        let left = timeout.saturating_sub(start.elapsed());
+        raw::init_transactions(self.native(), left).map_err(self.error("init_transactions"))
     }
 
     fn begin(&mut self) -> Result<(), KafkaError> {
