@@ -13,8 +13,8 @@
 //! behind it and does not linger is due at once: the thread of the broker polls without a pause
 //! until the answer is there, which took more time than all the rest of a producer. So
 //! [`flush`](crate::kafka::Producer::flush) nudges for a moment, waits for the next report, and
-//! nudges again, until few records are left. For the same reason `linger.ms` is long: batches are sent when they are full, and
-//! the rest with the transaction's end.
+//! nudges again, until few records are left. For the same reason `linger.ms` is long: batches are
+//! sent when they are full, and the rest with the transaction's end.
 
 use std::ffi::CString;
 use std::fmt;

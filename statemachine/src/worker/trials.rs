@@ -67,9 +67,9 @@ impl Partition {
         self.tenure == Tenure::Owned && !self.held && self.caution.trying.is_none()
     }
 
-    /// Whether messages have yet to be tried, and passed by a commit, before others are handled: one
-    /// of these might end the process before what was found out is known to the next owner. Those
-    /// that wait for a retry do not hold others up.
+    /// Whether messages have yet to be tried, and passed by a commit, before others are handled:
+    /// one of these might end the process before what was found out is known to the next owner.
+    /// Those that wait for a retry do not hold others up.
     pub(super) fn is_trying(&self) -> bool {
         let Some(until) = self.caution.until else { return false };
         let below = |at: Option<u64>| at.is_some_and(|at| at < until);
