@@ -110,7 +110,7 @@ pub(crate) struct Settings {
     /// When the coordinator gives an open transaction up [default: 10s]
     #[arg(long, value_name = "TIME", help_heading = "Transactions")]
     transaction_timeout: Option<Interval>,
-    /// How long a batch of outputs waits for more [default: 10ms]
+    /// How long a batch of outputs waits for more [default: 500ms]
     #[arg(long, value_name = "TIME", help_heading = "Transactions")]
     linger: Option<Interval>,
     /// How long a request to Kafka waits before it is repeated [default: 100ms]

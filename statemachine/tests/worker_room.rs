@@ -33,6 +33,7 @@ fn settings(order: Order, metadata_bytes: usize) -> Settings {
         concurrency: 12,
         metadata_bytes,
         leave_budget: Duration::from_secs(1),
+        write_pause: Duration::ZERO,
         lazy_write: Duration::from_millis(10),
         retry: quick.into(),
         abort_backoff: quick,

@@ -77,6 +77,35 @@ fn a_transaction_of_many_messages_ends_with_its_interval() {
 }
 
 #[test]
+fn the_interval_counts_from_what_was_finished_first_not_from_the_turn() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 2_001);
+    story.tell(Input::Stored { write: 1 });
+    story.finished(0, 1_000);
+    assert_eq!(story.after(100, Input::Tick), ["flush 0"]);
+    assert_eq!(story.finished(1_000, 2_000), NOTHING, "outputs would overtake");
+    story.now += Duration::from_millis(60);
+    assert_eq!(story.flushed(0), ["commit 0 #1 0@1000", "send 1 #2 1000..=1999"]);
+    assert_eq!(story.after(39, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["flush 1"]);
+}
+
+#[test]
+fn messages_that_trickle_in_are_signed_in_together() {
+    let write_pause = Duration::from_millis(3);
+    let mut story = Story::owning_with(Settings { write_pause, ..hasty() });
+    assert_eq!(story.received(0, 1), ["write 1, 0 Start"]);
+    story.after(1, Input::Stored { write: 1 });
+    assert_eq!(story.received(1, 2), NOTHING);
+    assert_eq!(story.worker.poll_timeout(), Some(story.now + Duration::from_millis(2)));
+    story.now += Duration::from_millis(1);
+    assert_eq!(story.received(2, 3), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["write 2, 1..=2 Start"]);
+    story.after(5, Input::Stored { write: 2 });
+    assert_eq!(story.received(3, 4), ["write 3, 3 Start"], "after a while there is no pause");
+}
+
+#[test]
 fn what_follows_an_aborted_transaction_is_aborted_and_sent_again_in_order() {
     let mut story = Story::handling(2, 4);
     story.finished(0, 4);

@@ -25,7 +25,9 @@ impl Worker {
         self.commit_front();
         self.fill();
         self.close();
-        if self.wants_transaction() && self.begin() {
+        if !self.wants_transaction() {
+            self.wanted = None;
+        } else if self.begin() {
             self.fill();
             self.close();
         }
@@ -94,6 +96,8 @@ impl Worker {
             | Stage::InDoubt
             | Stage::Deciding => false,
         });
+        // What waits for its turn waits for the commit as well: its interval has begun.
+        let wanted = *self.wanted.get_or_insert(self.now);
         let Some(slot) = free.and_then(|slot| u32::try_from(slot).ok()) else { return false };
         if !in_order || self.resume_at > self.now || self.stopped {
             return false;
@@ -101,7 +105,9 @@ impl Worker {
         self.numbers += 1;
         self.last_begin = Some(self.now);
         self.set_slot(slot, Slot::Busy);
-        self.transactions.push_back(Transaction::new(self.numbers, slot, self.now));
+        let due = wanted + self.settings.commit_interval;
+        self.wanted = None;
+        self.transactions.push_back(Transaction::new(self.numbers, slot, self.now, due));
         true
     }
 
@@ -134,7 +140,7 @@ impl Worker {
         let early = self.early_end().is_some_and(|due| due <= self.now);
         let Some(back) = self.transactions.back_mut() else { return };
         let full = back.messages >= self.settings.transaction_records || alone;
-        let old = back.began + self.settings.commit_interval <= self.now;
+        let old = back.due <= self.now;
         // Without messages it was begun for a position alone, and there is nothing to wait for.
         if back.stage == Stage::Filling && (full || old || early || urgent || back.messages == 0) {
             back.stage = Stage::Flushing;
@@ -173,7 +179,7 @@ impl Worker {
         let waiting = self.partitions.values().any(Partition::wants_commit);
         let rest = self.last_begin.filter(|_| waiting).map(|begin| begin + interval);
         closed
-            .chain(filling.map(|back| back.began + interval))
+            .chain(filling.map(|back| back.due))
             .chain(self.early_end())
             .chain(rest)
             .chain([self.resume_at])

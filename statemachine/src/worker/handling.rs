@@ -10,6 +10,7 @@ use crate::transition::Event;
 use super::effect::Effect;
 use super::input::Failure;
 use super::partition::{Partition, Tenure};
+use super::window::Phase;
 use super::{Time, Worker};
 
 impl Partition {
@@ -88,7 +89,8 @@ impl Worker {
     /// Admits what there is room for, one batch per write: what is admitted while another write is
     /// under way would only wait for it.
     fn admit(&mut self) {
-        if self.journal.is_writing() {
+        let pause = self.settings.write_pause;
+        if self.journal.is_writing() || self.journal.admits_from(pause) > self.now {
             return;
         }
         let write = self.journal.next_write();
@@ -153,8 +155,13 @@ impl Worker {
 
     pub(super) fn handling_due(&self) -> Option<Time> {
         let owned = self.partitions.values().filter(|p| p.tenure == Tenure::Owned);
+        let is_received = owned.clone().any(|p| p.window.count(Phase::Received) > 0);
         let retries = owned.flat_map(|p| p.retries.values().copied());
-        retries.chain(self.probe_due()).min()
+        let admission = self.journal.admits_from(self.settings.write_pause);
+        let admission = (is_received && !self.journal.is_writing()).then_some(admission);
+        // What is not due any more waits for something else.
+        let admission = admission.filter(|&due| due > self.now);
+        retries.chain(self.probe_due()).chain(admission).min()
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Journal {
     /// Since when the oldest entry waits.
     since: Option<Time>,
     urgent: bool,
+    /// When the last write was begun.
+    began: Option<Time>,
     writes: u64,
     stored: u64,
 }
@@ -46,20 +48,27 @@ impl Journal {
         self.stored < self.writes
     }
 
+    /// From when on the next messages are admitted, if no write is under way: each flush costs the
+    /// same however little it holds, so that many small ones would take more time than the messages.
+    pub(super) fn admits_from(&self, pause: Duration) -> Time {
+        self.began.map_or(Time::ZERO, |began| began + pause)
+    }
+
     /// The write that is due.
     pub(super) fn poll(&mut self, now: Time, lazy: Duration) -> Option<(u64, Vec<Entry>)> {
         let ripe = self.since.is_some_and(|at| at + lazy <= now);
-        if self.is_writing() || !(self.urgent || ripe) { None } else { self.take() }
+        if self.is_writing() || !(self.urgent || ripe) { None } else { self.take(now) }
     }
 
     /// Whatever is noted, at once.
-    pub(super) fn take(&mut self) -> Option<(u64, Vec<Entry>)> {
+    pub(super) fn take(&mut self, now: Time) -> Option<(u64, Vec<Entry>)> {
         if self.entries.is_empty() {
             return None;
         }
         self.writes += 1;
         self.urgent = false;
         self.since = None;
+        self.began = Some(now);
         Some((self.writes, std::mem::take(&mut self.entries)))
     }
 

@@ -102,6 +102,8 @@ pub struct Worker {
     slots: Vec<Slot>,
     transactions: VecDeque<Transaction>,
     numbers: u64,
+    /// Since when something finished waits for a transaction.
+    wanted: Option<Time>,
     last_begin: Option<Time>,
     last_close: Option<Time>,
     aborts_in_row: u32,
@@ -142,6 +144,7 @@ impl Worker {
             slots: Vec::new(),
             transactions: VecDeque::new(),
             numbers: 0,
+            wanted: None,
             last_begin: None,
             last_close: None,
             aborts_in_row: 0,
@@ -301,7 +304,7 @@ impl Worker {
 
     /// Writes what is noted at once, ahead of the effects that follow.
     fn write_journal(&mut self) {
-        if let Some((write, entries)) = self.journal.take() {
+        if let Some((write, entries)) = self.journal.take(self.now) {
             self.effects.push_back(Effect::Write { write, entries });
         }
     }

@@ -44,6 +44,8 @@ pub(crate) struct Transaction {
     pub(crate) slot: u32,
     pub(crate) stage: Stage,
     pub(crate) began: Time,
+    /// When it takes no more outputs.
+    pub(crate) due: Time,
     /// How many messages it holds.
     pub(crate) messages: u64,
     /// How many outputs each partition has in it, once it is flushed.
@@ -55,12 +57,13 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(number: u64, slot: u32, began: Time) -> Self {
+    pub(crate) fn new(number: u64, slot: u32, began: Time, due: Time) -> Self {
         Self {
             number,
             slot,
             stage: Stage::Filling,
             began,
+            due,
             messages: 0,
             outputs: Vec::new(),
             blamed: None,

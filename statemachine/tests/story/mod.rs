@@ -19,6 +19,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
     Settings {
         slots,
         commit_pause: Duration::from_millis(100),
+        write_pause: Duration::ZERO,
         transaction_records: 2,
         handle_records: 10,
         concurrency: 4,
