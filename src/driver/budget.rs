@@ -27,6 +27,11 @@ impl Budget {
         Share { whole: self.clone(), used: Arc::new(AtomicUsize::new(0)) }
     }
 
+    /// Whether a transaction that holds so much leaves too little for the one after it.
+    pub(super) fn is_large(&self, cost: usize) -> bool {
+        cost >= self.limit / 2
+    }
+
     pub(super) fn is_spent(&self) -> bool {
         self.used.load(Ordering::Relaxed) >= self.limit
     }
@@ -69,6 +74,11 @@ impl Share {
 
 fn cost(batch: &Batch) -> usize {
     batch.bytes() + batch.len() * RECORD_OVERHEAD
+}
+
+/// What so many records of a batch cost, about.
+pub(super) fn cost_of(records: usize, batch: &Batch) -> usize {
+    cost(batch) / batch.len().max(1) * records
 }
 
 fn falls_below(used: &AtomicUsize, cost: usize, limit: usize) -> bool {

@@ -149,6 +149,7 @@ impl Driver {
 
     fn send(&mut self, slot: u32, number: u64, id: PartitionId, span: Span) {
         let Some(shelf) = self.shelves.get(&id) else { return };
+        let cost = shelf.cost(span);
         let sending = Sending {
             id,
             partition: shelf.partition.clone(),
@@ -156,6 +157,16 @@ impl Driver {
             parts: shelf.results(span),
         };
         self.order(slot, Order::Send(sending));
+        self.weigh(number, cost);
+    }
+
+    fn weigh(&mut self, number: u64, cost: usize) {
+        let (weighed, before) = self.filling;
+        let held = if weighed == number { before + cost } else { cost };
+        self.filling = (number, held);
+        if self.budget.is_large(held) {
+            self.handle(Input::Large { number });
+        }
     }
 
     fn commit(&mut self, slot: u32, offsets: Vec<Position>) {

@@ -92,6 +92,8 @@ pub(crate) struct Driver {
     shelves: BTreeMap<PartitionId, Shelf>,
     known: BTreeMap<PartitionId, Identified>,
     budget: Budget,
+    /// The transaction that is being filled, and how much memory it holds.
+    filling: (u64, usize),
     deadline: Option<Duration>,
     rate: Rate,
     destinations: Destinations,
@@ -177,6 +179,7 @@ impl Driver {
             shelves: BTreeMap::new(),
             known: BTreeMap::new(),
             budget,
+            filling: (0, 0),
             deadline: parts.deadline,
             rate: parts.rate,
             sizes: parts.destinations.limits.sizes(),

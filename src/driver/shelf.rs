@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 use crate::kafka::{Batch, Record, TopicPartition};
 
 use super::brake::Brake;
-use super::budget::Share;
+use super::budget::{self, Share};
 use super::run::Results;
 
 /// A run that is under way; it is cancelled when this is dropped.
@@ -88,6 +88,19 @@ impl Shelf {
         let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
         let reached = self.batches.range(from..);
         reached.take_while(|(batch, _)| batch.begins_below(span.end)).cloned().collect()
+    }
+
+    /// How much memory the messages of a span hold, about.
+    pub(super) fn cost(&self, span: Span) -> usize {
+        let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
+        let reached = self.batches.range(from..);
+        reached
+            .take_while(|(batch, _)| batch.begins_below(span.end))
+            .map(|(batch, _)| {
+                let records = batch.index_of(span.end) - batch.index_of(span.first);
+                budget::cost_of(records, batch)
+            })
+            .sum()
     }
 
     /// A message that is not done.

@@ -91,6 +91,17 @@ fn the_interval_counts_from_what_was_finished_first_not_from_the_turn() {
 }
 
 #[test]
+fn a_transaction_that_holds_much_memory_ends_before_its_interval() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 2_000);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.finished(0, 1_000), ["send 0 #1 0..=999"]);
+    assert_eq!(story.tell(Input::Large { number: 2 }), NOTHING, "it is another one");
+    assert_eq!(story.tell(Input::Large { number: 1 }), ["flush 0"]);
+    assert_eq!(story.tell(Input::Large { number: 1 }), NOTHING);
+}
+
+#[test]
 fn messages_that_trickle_in_are_signed_in_together() {
     let write_pause = Duration::from_millis(3);
     let mut story = Story::owning_with(Settings { write_pause, ..hasty() });

@@ -216,7 +216,7 @@ pub(super) fn consumer(config: &ClusterConfig, worker: u32) -> ClientConfig {
         // The default makes a fetcher that met a full queue sleep for a second.
         ("fetch.queue.backoff.ms", "10".into()),
         ("queued.min.messages", "20000".into()),
-        ("queued.max.messages.kbytes", "16384".into()),
+        ("queued.max.messages.kbytes", "8192".into()),
     ]);
     if let Some(instance) = &config.instance {
         settings.insert("group.instance.id", format!("{instance}-{worker}"));

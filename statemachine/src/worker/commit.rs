@@ -149,6 +149,13 @@ impl Worker {
         }
     }
 
+    pub(super) fn on_large(&mut self, number: u64) {
+        let now = self.now;
+        if let Some(transaction) = self.transaction(number) {
+            transaction.due = transaction.due.min(now);
+        }
+    }
+
     /// When the open transaction ends although its interval is not over: everything that was read
     /// is part of it, so that it would wait for nothing but chance.
     fn early_end(&self) -> Option<Time> {

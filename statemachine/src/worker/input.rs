@@ -105,6 +105,12 @@ pub enum Input {
         /// What is committed, for each partition asked for.
         commits: Vec<(PartitionId, Option<Commit>)>,
     },
+    /// This transaction holds so much of the memory for input that it had better end, so that there
+    /// is room for what follows while it is flushed.
+    Large {
+        /// Which one.
+        number: u64,
+    },
     /// Producers are made with other settings from now on.
     Outdated,
     /// An operator's order about one message; answered by [`Effect::Answer`].

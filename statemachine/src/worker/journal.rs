@@ -48,8 +48,9 @@ impl Journal {
         self.stored < self.writes
     }
 
-    /// From when on the next messages are admitted, if no write is under way: each flush costs the
-    /// same however little it holds, so that many small ones would take more time than the messages.
+    /// From when on the next messages are admitted, if no write is under way: each flush costs
+    /// the same however little it holds, so that many small ones would take more time than the
+    /// messages.
     pub(super) fn admits_from(&self, pause: Duration) -> Time {
         self.began.map_or(Time::ZERO, |began| began + pause)
     }

@@ -201,6 +201,7 @@ impl Worker {
             Input::Solo => self.on_solo(),
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
+            Input::Large { number } => self.on_large(number),
             Input::Outdated => self.on_outdated(),
             Input::Intervene(id, order) => self.on_intervene(id, order),
             Input::Drain => self.on_drain(),

@@ -263,7 +263,12 @@ impl World {
     }
 
     fn disturb(&mut self, choice: &mut Choice) {
-        match choice.below(9) {
+        match choice.below(10) {
+            9 => {
+                let ended = self.worker.counts();
+                let number = ended.committed + ended.aborted + choice.below(3);
+                self.tell(Input::Large { number });
+            }
             8 => {
                 self.process.outdate();
                 self.tell(Input::Outdated);
