@@ -103,7 +103,7 @@ impl Config {
             order: Order::Partition,
             concurrency: 128,
             metadata_bytes: DEFAULT_TEXT_LIMIT,
-            memory_bytes: 32 << 20,
+            memory_bytes: 64 << 20,
             start: StartAt::Earliest,
             expired: Expired::Fail,
             retry: Retries::default(),

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::kafka::Batch;
 
-/// What a record costs beyond its bytes: its entry, and its outputs' bookkeeping.
-const RECORD_OVERHEAD: usize = 200;
+/// What a record costs beyond its bytes: its entry, its output, librdkafka's message for that, and
+/// what the allocator loses. Measured: the peak memory of copying many records with budgets from 24
+/// to 128 MiB.
+const RECORD_OVERHEAD: usize = 600;
 
 #[derive(Debug, Clone)]
 pub(super) struct Budget {

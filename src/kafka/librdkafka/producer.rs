@@ -7,14 +7,15 @@
 //!
 //! # How a flush waits
 //!
-//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), and this is what it is called
-//! for. But an idempotent producer has one request per partition under way
-//! (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for requests), and what stands
-//! behind it and does not linger is due at once: the thread of the broker polls without a pause
-//! until the answer is there, which took more time than all the rest of a producer. So
-//! [`flush`](crate::kafka::Producer::flush) nudges for a moment, waits for the next report, and
-//! nudges again, until few records are left. For the same reason `linger.ms` is long: batches are
-//! sent when they are full, and the rest with the transaction's end.
+//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), so that it is called for the
+//! whole of a flush, while another thread reads the events. An idempotent producer has one request
+//! per partition under way (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for
+//! requests), and what stands behind it and does not linger is due at once: the thread of the
+//! broker polls without a pause until the answer is there. That is why `linger.ms` is long:
+//! batches are sent when they are full, and the rest with the transaction's end. Calling
+//! `rd_kafka_flush` for a moment per delivery report, which spares the polling, made transactions
+//! a fifth slower: on a busy machine the moment is over before the thread of the broker has woken
+//! up.
 
 use std::ffi::CString;
 use std::fmt;
@@ -39,18 +40,7 @@ use super::raw::{self, Event, EventKind, GroupMetadata, Held, Message, Queue, To
 use super::settings;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes};
 
-/// How long a nudge takes; it must be long enough for the threads of the brokers to wake up.
-const NUDGE: Duration = Duration::from_millis(1);
-
-/// How long the next delivery report is waited for before the nudge is repeated.
-const REPORT: Duration = Duration::from_millis(10);
-
-/// So few records in flight are one request per partition: nothing stands behind another one, so
-/// that nobody polls without a pause, and the flush need not be cut into nudges. On a busy machine
-/// a nudge is over before the thread of the broker has woken up.
-const FEW: usize = 5_000;
-
-/// How long such a flush goes on before it is looked at whether a record has failed.
+/// How long a flush goes on before it is looked at whether a record has failed.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How many records are sent before delivery reports are read, which frees what they are about.
@@ -325,18 +315,11 @@ impl Producer for LibrdProducer {
                 let error = KafkaError::new("flush", kind, Disposition::Retriable, message);
                 return Err(explain(error, self.seen.fault.take()));
             }
-            if raw::in_flight(self.native()) <= FEW {
-                let flush = |native: &NativeClient| {
-                    raw::flush(native, LOOK.min(left));
-                    Ok(())
-                };
-                self.while_draining(flush).map_err(self.error("flush"))?;
-                continue;
-            }
-            raw::flush(self.native(), NUDGE.min(left));
-            if let Some(event) = self.queue.poll(REPORT.min(left)) {
-                self.seen.read(event);
-            }
+            let flush = |native: &NativeClient| {
+                raw::flush(native, LOOK.min(left));
+                Ok(())
+            };
+            self.while_draining(flush).map_err(self.error("flush"))?;
         }
     }
 
@@ -378,7 +361,7 @@ impl Drop for LibrdProducer {
         raw::purge(self.native());
         let start = Instant::now();
         while raw::in_flight(self.native()) > 0 && start.elapsed() < PURGE {
-            if let Some(event) = self.queue.poll(REPORT) {
+            if let Some(event) = self.queue.poll(LOOK) {
                 self.seen.read(event);
             }
         }
