@@ -67,12 +67,11 @@ impl Desk {
                 }
             }
         }
-        let state = match obstacle {
+        let state = if obstacle == Obstacle::Done {
             // A store that does not answer any more has been reported by whoever writes to it.
-            Obstacle::Done => {
-                clerk.state(wish.partition.clone(), wish.offset).await.unwrap_or_default()
-            }
-            _ => None,
+            clerk.state(wish.partition.clone(), wish.offset).await.unwrap_or_default()
+        } else {
+            None
         };
         Err(Declined { obstacle, state })
     }

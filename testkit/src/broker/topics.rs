@@ -76,13 +76,7 @@ pub(super) fn alter(
     }
     let results = block_on(admin(bootstrap)?.alter_configs([&change], &options()))
         .map_err(|source| LocalKafkaError::Kafka { call: call(), source })?;
-    for result in results {
-        result.map_err(|(_, code)| LocalKafkaError::Kafka {
-            call: call(),
-            source: KafkaError::AdminOp(code),
-        })?;
-    }
-    Ok(())
+    refused(call, results)
 }
 
 /// Deletes a topic and waits until it is gone.
@@ -106,9 +100,9 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
 
-fn refused(
+fn refused<Done, Place>(
     call: impl Fn() -> String,
-    results: Vec<Result<String, (String, RDKafkaErrorCode)>>,
+    results: Vec<Result<Done, (Place, RDKafkaErrorCode)>>,
 ) -> Result<(), LocalKafkaError> {
     for result in results {
         result.map_err(|(_, code)| LocalKafkaError::Kafka {
