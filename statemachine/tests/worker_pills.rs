@@ -4,9 +4,7 @@
 
 mod story;
 
-use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureKind, Found, Input, Label, SlotEvent, StopReason,
-};
+use countersign_statemachine::worker::{Call, Effect, Failure, FailureKind, Input, StopReason};
 use countersign_statemachine::{
     Author, CommitMetadata, Disposition, GiveUp, Order, Reason, Settings, Span, Trial,
 };
@@ -34,30 +32,11 @@ fn letters() -> Settings {
     Settings { order, give_up: GiveUp::DeadLetter, takeover_records: 3, ..settings(1) }
 }
 
-/// The partition taken up from what a former process wrote, with ten messages in the log.
-fn taking_up(settings: Settings, metadata: &CommitMetadata) -> Story {
-    let mut story = Story::new(settings);
-    story.slot(0, SlotEvent::Opened);
-    story.tell(Input::Assigned(vec![P]));
-    let label = Label::Ours(metadata.encode(0));
-    let found = Found {
-        commit: Some(Commit { offset: 0, label }),
-        siblings: false,
-        known: false,
-        log_start: 0,
-        log_end: 10,
-        topic_id: [7; 16],
-        runs: Vec::new(),
-    };
-    story.tell(Input::Recovered(P, 1, Box::new(found)));
-    story
-}
-
 /// It has been found that messages below 3 may be to blame, and so far none is.
 fn careful(settings: Settings, trial: impl Into<Option<Trial>>) -> Story {
     let trial = trial.into();
     let metadata = CommitMetadata { takeovers: 1, trial, careful: Some(3), ..former() };
-    let mut story = taking_up(settings, &metadata);
+    let mut story = Story::taking_up(settings, &metadata, 10);
     story.flushed(0);
     story.committed(0);
     story.received(0, 10);
@@ -82,7 +61,7 @@ fn commits(story: &mut Story) -> (String, Vec<String>) {
 
 #[test]
 fn an_unclean_takeover_is_counted_before_the_first_handler() {
-    let mut story = taking_up(letters(), &former());
+    let mut story = Story::taking_up(letters(), &former(), 10);
     let effects = story.received(0, 10);
     assert!(effects.contains(&"write 1, 0..=2 Start".to_owned()), "few at first: {effects:?}");
     assert_eq!(
@@ -96,7 +75,7 @@ fn an_unclean_takeover_is_counted_before_the_first_handler() {
 
 #[test]
 fn after_a_takeover_more_are_under_way_with_each_commit() {
-    let mut story = taking_up(letters(), &former());
+    let mut story = Story::taking_up(letters(), &former(), 10);
     story.received(0, 10);
     story.tell(Input::Stored { write: 1 });
     commits(&mut story);
@@ -116,7 +95,7 @@ fn after_a_takeover_more_are_under_way_with_each_commit() {
 #[test]
 fn who_was_let_go_in_good_order_counts_for_nothing() {
     let released = CommitMetadata { released: true, takeovers: 1, ..former() };
-    let mut story = taking_up(letters(), &released);
+    let mut story = Story::taking_up(letters(), &released, 10);
     story.received(0, 10);
     let effects = story.tell(Input::Stored { write: 1 });
     assert_eq!(handled(&effects), NOTHING.iter().collect::<Vec<_>>());
@@ -195,7 +174,7 @@ fn after_so_many_deliveries_it_is_a_poison_pill() {
 fn others_wait_until_the_letter_of_the_last_one_is_committed() {
     let (trial, careful) = (Some(died(0, 3)), Some(1));
     let metadata = CommitMetadata { takeovers: 2, trial, careful, ..former() };
-    let mut story = taking_up(letters(), &metadata);
+    let mut story = Story::taking_up(letters(), &metadata, 10);
     commits(&mut story);
     story.received(0, 10);
     let mut effects = story.tell(Input::Stored { write: 1 });

@@ -7,8 +7,8 @@ mod story;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{Call, Input, SlotEvent};
-use countersign_statemachine::{Disposition, Settings};
-use story::{NOTHING, P, Story, assert_lets_go, settings};
+use countersign_statemachine::{Disposition, PartitionId, Settings};
+use story::{NOTHING, P, Story, assert_lets_go, settings, span};
 
 #[test]
 fn one_transaction_from_received_to_done() {
@@ -31,6 +31,22 @@ fn two_slots_take_turns() {
     assert_eq!(story.flushed(0), next);
     assert_eq!(story.flushed(1), NOTHING, "it waits for the one before it");
     let next = ["release 2", "commit 1 #2 0@4", "send 0 #3 4..=5", "flush 0"];
+    assert_eq!(story.committed(0), next);
+}
+
+#[test]
+fn one_partition_does_not_wait_until_another_is_flushed() {
+    let mut story = Story::handling(2, 4);
+    let (another, epoch) = (PartitionId(1), 2);
+    story.handling_another(another, epoch, 2);
+    assert_eq!(story.finished(0, 2), ["send 0 #1 0..=1", "flush 0"]);
+    assert_eq!(story.finished(2, 4), NOTHING, "its outputs would overtake");
+    let (lane, spans) = (0, vec![span(0, 2)]);
+    let finished = story.tell(Input::Finished { partition: another, epoch, lane, spans });
+    assert_eq!(finished, ["send 1 #2 0..=1", "flush 1"]);
+    assert_eq!(story.flushed(1), NOTHING, "commits keep their order");
+    assert_eq!(story.flushed(0), ["commit 0 #1 0@2"], "no slot is free");
+    let next = ["release 2", "commit 1 #2 1@2", "send 0 #3 2..=3", "flush 0"];
     assert_eq!(story.committed(0), next);
 }
 
@@ -83,7 +99,7 @@ fn the_interval_counts_from_what_was_finished_first_not_from_the_turn() {
     story.tell(Input::Stored { write: 1 });
     story.finished(0, 1_000);
     assert_eq!(story.after(100, Input::Tick), ["flush 0"]);
-    assert_eq!(story.finished(1_000, 2_000), NOTHING, "outputs would overtake");
+    assert_eq!(story.finished(1_000, 2_000), NOTHING, "its outputs would overtake");
     story.now += Duration::from_millis(60);
     assert_eq!(story.flushed(0), ["commit 0 #1 0@1000", "send 1 #2 1000..=1999"]);
     assert_eq!(story.after(39, Input::Tick), NOTHING);

@@ -7,7 +7,7 @@ mod story;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Commit, Effect, Failure, FailureKind, Found, Input, Label, Refusal, SlotEvent,
+    Call, Effect, Failure, FailureKind, Input, Refusal, SlotEvent,
 };
 use countersign_statemachine::{
     Author, Backoff, CommitMetadata, Disposition, GiveUp, Order, Reason, Settings, Span,
@@ -29,20 +29,7 @@ fn taking_over(settings: Settings, completed: Vec<Span>) -> Story {
         careful: None,
         trial: None,
     };
-    let mut story = Story::new(settings);
-    story.slot(0, SlotEvent::Opened);
-    story.tell(Input::Assigned(vec![P]));
-    let found = Found {
-        commit: Some(Commit { offset: 0, label: Label::Ours(metadata.encode(0)) }),
-        siblings: false,
-        known: false,
-        log_start: 0,
-        log_end: 200_000,
-        topic_id: [7; 16],
-        runs: Vec::new(),
-    };
-    story.tell(Input::Recovered(P, 1, Box::new(found)));
-    story
+    Story::taking_up(settings, &metadata, 200_000)
 }
 
 /// What is listed lies far beyond what was read: the bound must reach as far.

@@ -1,12 +1,13 @@
 //! From finished to done: the chain of transactions.
 //!
-//! Transactions are decided in the order they were begun. One begins only when the one before it is
-//! acknowledged in whole, so that outputs keep their order; it sends its offsets only when that one
-//! has ended well; and if that one comes to nothing, it comes to nothing too, and both are sent
-//! again in order.
+//! Transactions are decided in the order they were begun. One takes messages of a partition only
+//! when those that the one before it has of that partition are acknowledged, so that outputs keep
+//! their order; it sends its offsets only when that one has ended well; and if that one comes to
+//! nothing, it comes to nothing too, and both are sent again in order.
 
 use crate::entry::{End, Entry, Part, PartitionId, TransactionRecord};
 use crate::metadata::Author;
+use crate::settings::Order;
 use crate::state::Reason;
 
 use super::effect::Effect;
@@ -25,11 +26,19 @@ impl Worker {
         self.commit_front();
         self.fill();
         self.close();
-        if !self.wants_transaction() {
-            self.wanted = None;
-        } else if self.begin() {
+        self.note_wanted();
+        if self.wants_transaction() && self.begin() {
             self.fill();
             self.close();
+        }
+    }
+
+    /// What waits for its turn waits for the commit as well: its interval has begun.
+    fn note_wanted(&mut self) {
+        if !self.partitions.values().any(Partition::has_finished) {
+            self.wanted = None;
+        } else if self.wanted.is_none() {
+            self.wanted = Some(self.now);
         }
     }
 
@@ -76,8 +85,26 @@ impl Worker {
         leaving.peek().is_some() && leaving.all(Partition::is_closing)
     }
 
+    /// Whether outputs of a partition are under way that those which follow must not overtake.
+    fn is_flushing(&self, id: PartitionId) -> bool {
+        let keeps_order = self.settings.order != Order::None;
+        let mut flushing = self.transactions.iter().filter(|t| t.stage == Stage::Flushing);
+        keeps_order && flushing.any(|transaction| transaction.holds.contains(&id))
+    }
+
     fn wants_transaction(&self) -> bool {
-        if self.partitions.values().any(|p| p.has_finished() || p.hurries() && p.wants_commit()) {
+        let flushing = self.transactions.iter().any(|t| t.stage == Stage::Flushing);
+        if flushing && !self.alone.is_empty() {
+            return false;
+        }
+        if self.partitions.values().any(|p| p.has_finished() && !self.is_flushing(p.id)) {
+            return true;
+        }
+        // A position alone waits until all is acknowledged: it may be told with what follows.
+        if flushing {
+            return false;
+        }
+        if self.partitions.values().any(|p| p.hurries() && p.wants_commit()) {
             return true;
         }
         let rested =
@@ -88,16 +115,13 @@ impl Worker {
     fn begin(&mut self) -> bool {
         let free = self.slots.iter().position(|slot| *slot == Slot::Idle);
         let in_order = self.transactions.iter().all(|transaction| match transaction.stage {
-            Stage::Flushed | Stage::Committing => true,
+            Stage::Flushing | Stage::Flushed | Stage::Committing => true,
             Stage::Filling
-            | Stage::Flushing
             | Stage::Aborting
             | Stage::Withdrawn
             | Stage::InDoubt
             | Stage::Deciding => false,
         });
-        // What waits for its turn waits for the commit as well: its interval has begun.
-        let wanted = *self.wanted.get_or_insert(self.now);
         let Some(slot) = free.and_then(|slot| u32::try_from(slot).ok()) else { return false };
         if !in_order || self.resume_at > self.now || self.stopped {
             return false;
@@ -105,21 +129,22 @@ impl Worker {
         self.numbers += 1;
         self.last_begin = Some(self.now);
         self.set_slot(slot, Slot::Busy);
-        let due = wanted + self.settings.commit_interval;
-        self.wanted = None;
+        let due = self.wanted.take().unwrap_or(self.now) + self.settings.commit_interval;
         self.transactions.push_back(Transaction::new(self.numbers, slot, self.now, due));
         true
     }
 
     fn fill(&mut self) {
-        let Some(back) = self.transactions.back_mut() else { return };
+        let Some(back) = self.transactions.back() else { return };
         if back.stage != Stage::Filling {
             return;
         }
         let most = if self.alone.is_empty() { self.settings.transaction_records } else { 1 };
         // Each transaction starts with another partition, so that none is starved by the bound.
         let turn = usize::try_from(back.number).unwrap_or(0) % self.partitions.len().max(1);
-        let ids: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        let ids: Vec<PartitionId> =
+            self.partitions.keys().copied().filter(|id| !self.is_flushing(*id)).collect();
+        let Some(back) = self.transactions.back_mut() else { return };
         for id in ids.iter().cycle().skip(turn).take(ids.len()) {
             let left = most.saturating_sub(back.messages);
             let Some(partition) = self.partitions.get_mut(id) else { continue };
@@ -128,6 +153,7 @@ impl Worker {
             }
             for span in partition.take_finished(back.number, left, &self.settings) {
                 back.messages += span.len();
+                back.holds.insert(*id);
                 let (slot, number) = (back.slot, back.number);
                 self.effects.push_back(Effect::Send { slot, number, partition: *id, span });
             }

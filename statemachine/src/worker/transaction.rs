@@ -8,6 +8,7 @@
 //!              aborting --> done
 //! ```
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::Disposition;
@@ -46,6 +47,8 @@ pub(crate) struct Transaction {
     pub(crate) began: Time,
     /// When it takes no more outputs.
     pub(crate) due: Time,
+    /// The partitions of which it holds messages.
+    pub(crate) holds: BTreeSet<PartitionId>,
     /// How many messages it holds.
     pub(crate) messages: u64,
     /// How many outputs each partition has in it, once it is flushed.
@@ -64,6 +67,7 @@ impl Transaction {
             stage: Stage::Filling,
             began,
             due,
+            holds: BTreeSet::new(),
             messages: 0,
             outputs: Vec::new(),
             blamed: None,

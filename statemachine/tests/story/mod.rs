@@ -134,6 +134,16 @@ impl Story {
         story
     }
 
+    /// One slot open, and the partition taken up from a commit at 0 that another process wrote.
+    pub(crate) fn taking_up(settings: Settings, metadata: &CommitMetadata, log_end: u64) -> Self {
+        let mut story = Self::new(settings);
+        story.slot(0, SlotEvent::Opened);
+        story.tell(Input::Assigned(vec![P]));
+        let label = Label::Ours(metadata.encode(0));
+        story.found((P, 1), Some(Commit { offset: 0, label }), log_end);
+        story
+    }
+
     /// As `owning`, and messages `0..n` are signed in and being handled.
     pub(crate) fn handling(slots: u32, n: u64) -> Self {
         let mut story = Self::owning(slots);
@@ -168,12 +178,32 @@ impl Story {
     }
 
     pub(crate) fn recovered(&mut self, commit: Option<Commit>) -> Vec<String> {
-        let (siblings, known) = (false, false);
         // What is in the log would make the first commit come before the first handler.
         let log_end = commit.as_ref().map_or(100, |commit| commit.offset);
+        self.found((P, 1), commit, log_end)
+    }
+
+    fn found(
+        &mut self,
+        (id, epoch): (PartitionId, u64),
+        commit: Option<Commit>,
+        log_end: u64,
+    ) -> Vec<String> {
+        let (siblings, known) = (false, false);
         let (log_start, topic_id, runs) = (0, [7; 16], Vec::new());
         let found = Found { commit, siblings, known, log_start, log_end, topic_id, runs };
-        self.tell(Input::Recovered(P, 1, Box::new(found)))
+        self.tell(Input::Recovered(id, epoch, Box::new(found)))
+    }
+
+    /// Another partition is owned from offset 0 on, and this many messages of it are handled.
+    pub(crate) fn handling_another(&mut self, id: PartitionId, epoch: u64, n: u64) {
+        self.tell(Input::Assigned(vec![id]));
+        let label = Label::Foreign(String::new());
+        self.found((id, epoch), Some(Commit { offset: 0, label }), 0);
+        let (spans, keys) = (vec![span(0, n)], Vec::new());
+        self.tell(Input::Received { partition: id, epoch, spans, keys });
+        let handle = self.tell(Input::Stored { write: epoch });
+        assert_eq!(handle, [format!("handle {} attempt 0", span(0, n))]);
     }
 
     pub(crate) fn received(&mut self, first: u64, end: u64) -> Vec<String> {
