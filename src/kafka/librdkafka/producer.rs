@@ -46,6 +46,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How many records are sent before delivery reports are read, which frees what they are about.
 const SENT_MAX: u32 = 1_024;
 
+/// How long a connection is waited for before it is asked for again.
+const CONNECT: Duration = Duration::from_millis(50);
+
 const SEND_OFFSETS: &str = "send_offsets_to_transaction";
 
 /// How long a dropped producer waits for the reports of what it gives up.
@@ -132,6 +135,18 @@ impl LibrdProducer {
 
     fn native(&self) -> &NativeClient {
         self.base.client().native_client()
+    }
+
+    /// Waits for a broker, if one answers in time: a registration that begins while none is
+    /// connected waits for a timer of 500 ms (`rd_kafka_txn_coord_query`).
+    fn connect(&self, timeout: Duration) {
+        let start = Instant::now();
+        // The first answer may come over the connection to a bootstrap address, which is closed as
+        // soon as the brokers' names are known. Who asks while a connection was just begun is
+        // forgotten until a timer of one second (`rd_kafka_connect_any`): it is asked again.
+        for _ in 0..2 {
+            while start.elapsed() < timeout && raw::reach(self.native(), CONNECT).is_err() {}
+        }
     }
 
     /// Adds offsets of a group without members to the transaction.
@@ -258,9 +273,7 @@ impl Producer for LibrdProducer {
     async fn init(&mut self, timeout: Duration) -> Result<(), KafkaError> {
         self.seen = Seen::default();
         let start = Instant::now();
-        // A registration that begins before any broker is connected waits for a timer of 500 ms
-        // (`rd_kafka_txn_coord_query`). The cluster's id comes with the first answer of one.
-        let _ = raw::cluster_id(self.native(), timeout);
+        self.connect(timeout);
         let left = timeout.saturating_sub(start.elapsed());
         raw::init_transactions(self.native(), left).map_err(self.error("init_transactions"))
     }

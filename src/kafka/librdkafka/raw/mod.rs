@@ -17,7 +17,7 @@ mod records;
 
 pub(super) use admin::{
     Configured, Description, cluster_id, committed, committed_now, describe_setting,
-    describe_topics, members,
+    describe_topics, members, reach,
 };
 pub(super) use event::{Event, EventKind, Message, Rebalance};
 pub(super) use group::{

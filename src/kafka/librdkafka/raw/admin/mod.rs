@@ -37,6 +37,27 @@ pub(in super::super) fn cluster_id(client: &NativeClient, timeout: Duration) -> 
     }
 }
 
+/// Waits until a broker has answered.
+pub(in super::super) fn reach(client: &NativeClient, timeout: Duration) -> Result<(), Failure> {
+    let mut metadata = ptr::null();
+    let (some_topics, no_topic) = (0, ptr::null_mut());
+    // SAFETY: the client is alive; what is returned is freed below, once.
+    let code = unsafe {
+        rd::rd_kafka_metadata(
+            client.ptr(),
+            some_topics,
+            no_topic,
+            &raw mut metadata,
+            millis(timeout),
+        )
+    };
+    if !metadata.is_null() {
+        // SAFETY: it was just returned and nothing of it is kept.
+        unsafe { rd::rd_kafka_metadata_destroy(metadata) };
+    }
+    check(code)
+}
+
 /// The committed offset and metadata of each partition of `list`, in its order; an offset below
 /// zero means none.
 pub(in super::super) fn committed(
