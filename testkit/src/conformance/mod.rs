@@ -168,7 +168,7 @@ macro_rules! conformance_tests {
             abort_is_skipped_by_readers
             second_init_fences_the_first
             successor_ends_an_open_transaction
-            unknown_partition_fails_at_flush
+            unknown_partition_fails_by_the_flush
             record_too_large_for_the_topic_fails_at_flush
             record_too_large_for_the_producer_fails_at_send
             max_message_bytes_is_told
