@@ -65,11 +65,12 @@ fn a_transaction_that_nothing_is_about_to_join_ends_at_once_or_after_a_pause() {
     story.after(1, Input::Tick);
     story.received(1, 2);
     story.flushed(0);
+    story.committed(0);
     story.after(1, Input::Stored { write: 2 });
-    assert_eq!(story.finished(1, 2), ["send 1 #2 1"]);
+    assert_eq!(story.finished(1, 2), ["send 0 #2 1"]);
     assert_eq!(story.worker.poll_timeout(), Some(story.now + Duration::from_millis(3)));
     assert_eq!(story.after(2, Input::Tick), NOTHING);
-    assert_eq!(story.after(1, Input::Tick), ["flush 1"]);
+    assert_eq!(story.after(1, Input::Tick), ["flush 0"]);
 }
 
 #[test]
@@ -102,8 +103,35 @@ fn the_interval_counts_from_what_was_finished_first_not_from_the_turn() {
     assert_eq!(story.finished(1_000, 2_000), NOTHING, "its outputs would overtake");
     story.now += Duration::from_millis(60);
     assert_eq!(story.flushed(0), ["commit 0 #1 0@1000", "send 1 #2 1000..=1999"]);
+    assert_eq!(story.committed(0), ["release 1000"]);
     assert_eq!(story.after(39, Input::Tick), NOTHING);
     assert_eq!(story.after(1, Input::Tick), ["flush 1"]);
+}
+
+#[test]
+fn a_transaction_is_filled_until_the_one_before_it_is_committed() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 3);
+    story.tell(Input::Stored { write: 1 });
+    story.finished(0, 1);
+    assert_eq!(story.after(100, Input::Tick), ["flush 0"]);
+    story.flushed(0);
+    assert_eq!(story.finished(1, 2), ["send 1 #2 1"]);
+    assert_eq!(story.after(100, Input::Tick), NOTHING, "it would only wait");
+    assert_eq!(story.finished(2, 3), ["send 1 #2 2"], "nor would what is about to join it");
+    assert_eq!(story.committed(0), ["release 1", "flush 1"]);
+}
+
+#[test]
+fn a_full_transaction_ends_before_the_one_before_it_is_committed() {
+    let mut story = Story::owning_with(hasty());
+    story.received(0, 3_000);
+    story.tell(Input::Stored { write: 1 });
+    story.finished(0, 1_000);
+    story.after(100, Input::Tick);
+    story.flushed(0);
+    assert_eq!(story.finished(1_000, 2_000), ["send 1 #2 1000..=1999"]);
+    assert_eq!(story.tell(Input::Large { number: 2 }), ["flush 1"]);
 }
 
 #[test]

@@ -163,12 +163,12 @@ impl Worker {
     fn close(&mut self) {
         let urgent = self.is_urgent() || self.partitions.values().any(Partition::hurries);
         let alone = !self.alone.is_empty();
-        let early = self.early_end().is_some_and(|due| due <= self.now);
+        // Behind another one it would be flushed only to wait, and what comes meanwhile as well.
+        let ripe = self.transactions.len() == 1 && self.ripens().is_some_and(|at| at <= self.now);
         let Some(back) = self.transactions.back_mut() else { return };
-        let full = back.messages >= self.settings.transaction_records || alone;
-        let old = back.due <= self.now;
+        let full = back.is_large || back.messages >= self.settings.transaction_records || alone;
         // Without messages it was begun for a position alone, and there is nothing to wait for.
-        if back.stage == Stage::Filling && (full || old || early || urgent || back.messages == 0) {
+        if back.stage == Stage::Filling && (full || ripe || urgent || back.messages == 0) {
             back.stage = Stage::Flushing;
             self.last_close = Some(self.now);
             self.effects.push_back(Effect::Flush { slot: back.slot });
@@ -176,10 +176,15 @@ impl Worker {
     }
 
     pub(super) fn on_large(&mut self, number: u64) {
-        let now = self.now;
         if let Some(transaction) = self.transaction(number) {
-            transaction.due = transaction.due.min(now);
+            transaction.is_large = true;
         }
+    }
+
+    /// When the open transaction has been filled for long enough.
+    fn ripens(&self) -> Option<Time> {
+        let back = self.transactions.back().filter(|back| back.stage == Stage::Filling)?;
+        Some(self.early_end().map_or(back.due, |early| early.min(back.due)))
     }
 
     /// When the open transaction ends although its interval is not over: everything that was read
@@ -204,7 +209,6 @@ impl Worker {
 
     pub(super) fn transactions_due(&self) -> Option<Time> {
         let interval = self.settings.commit_interval;
-        let filling = self.transactions.back().filter(|back| back.stage == Stage::Filling);
         let closed = self.slots.iter().filter_map(|slot| match slot {
             Slot::Closed { due, .. } => Some(*due),
             Slot::Opening { .. } | Slot::Idle | Slot::Busy => None,
@@ -212,8 +216,7 @@ impl Worker {
         let waiting = self.partitions.values().any(Partition::wants_commit);
         let rest = self.last_begin.filter(|_| waiting).map(|begin| begin + interval);
         closed
-            .chain(filling.map(|back| back.due))
-            .chain(self.early_end())
+            .chain(self.ripens())
             .chain(rest)
             .chain([self.resume_at])
             .filter(|&due| due > self.now)

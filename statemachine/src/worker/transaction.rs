@@ -45,8 +45,10 @@ pub(crate) struct Transaction {
     pub(crate) slot: u32,
     pub(crate) stage: Stage,
     pub(crate) began: Time,
-    /// When it takes no more outputs.
+    /// When its interval is over.
     pub(crate) due: Time,
+    /// Whether it holds as much memory as it may.
+    pub(crate) is_large: bool,
     /// The partitions of which it holds messages.
     pub(crate) holds: BTreeSet<PartitionId>,
     /// How many messages it holds.
@@ -67,6 +69,7 @@ impl Transaction {
             stage: Stage::Filling,
             began,
             due,
+            is_large: false,
             holds: BTreeSet::new(),
             messages: 0,
             outputs: Vec::new(),
