@@ -48,7 +48,7 @@ use super::events;
 use super::fetch::{Batches, fail, take};
 use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
 use super::lists::{list, plain, same};
-use super::raw::{self, Event, EventKind, Queues, Rebalance};
+use super::raw::{self, Doors, Event, EventKind, Queues, Rebalance};
 use super::settings;
 use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
 
@@ -57,8 +57,9 @@ use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPart
 /// Dropping it leaves the group (a static member stays in it until its session ends) and waits for
 /// the coordinator's answer: up to 5 s while no broker answers. Do it on a thread that may wait.
 pub struct LibrdConsumer {
+    // They belong to the client and are dropped before it.
+    doors: Doors,
     shared: Arc<Shared>,
-    // It belongs to the client and is dropped before it.
     client: Arc<Client>,
     topics: Vec<String>,
     incremental: bool,
@@ -99,6 +100,7 @@ impl LibrdConsumer {
             gate: RwLock::new(Gate::Open),
         });
         Ok(Self {
+            doors: Doors::default(),
             shared,
             client,
             topics: config.topics.clone(),
@@ -153,12 +155,12 @@ impl LibrdConsumer {
 
     /// Takes the records that wait, up to the limit.
     fn fetch(&mut self, limit: PollLimit, polled: &mut Vec<Polled>) -> Result<(), KafkaError> {
-        let Self { client, batches, .. } = self;
+        let Self { client, batches, doors, .. } = self;
         if batches.is_full(limit) {
             return Ok(());
         }
         let mut result = Ok(());
-        client.queues.serve(client.base.client().native_client(), |message| {
+        doors.serve(client.base.client().native_client(), |message| {
             result = take(batches, message, polled);
             result.is_ok() && !batches.is_full(limit)
         });
@@ -295,7 +297,9 @@ impl Consumer for LibrdConsumer {
             _ => return Err(caller(call, "these partitions were not offered")),
         }
         for (partition, _) in starts {
-            self.client.queues.forward(self.native(), partition).map_err(dead(call))?;
+            let Self { client, doors, .. } = self;
+            let native = client.base.client().native_client();
+            doors.open(native, &client.queues, partition).map_err(dead(call))?;
         }
         let starts = starts.iter().map(|(partition, offset)| (partition, Some(*offset), ""));
         let starts = list(call, starts)?;
@@ -311,6 +315,7 @@ impl Consumer for LibrdConsumer {
         }) else {
             return Err(caller(call, "these partitions were not taken back"));
         };
+        self.doors.close(partitions);
         change.release(self.native(), self.incremental)?;
         self.batches.forget(partitions);
         self.answered()

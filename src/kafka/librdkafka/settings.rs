@@ -216,6 +216,8 @@ pub(super) fn consumer(config: &ClusterConfig, worker: u32) -> ClientConfig {
         // The default makes a fetcher that met a full queue sleep for a second.
         ("fetch.queue.backoff.ms", "10".into()),
         ("queued.min.messages", "20000".into()),
+        // What one serving takes out of the queue, which makes the fetcher ask for as much again.
+        ("consume.callback.max.messages", "1000".into()),
         ("queued.max.messages.kbytes", "8192".into()),
     ]);
     if let Some(instance) = &config.instance {

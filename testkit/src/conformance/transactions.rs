@@ -83,12 +83,11 @@ pub async fn unknown_partition_fails_by_the_flush<C: Cluster>(cluster: &C) {
     let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
     producer.begin().expect("ready");
     // The topic is asked for with its first record: the answer may be faster than the record.
-    let error = match producer.send_one(output(topic, 99, "nowhere"), None) {
-        Err(refused) => refused,
-        Ok(()) => {
-            producer.flush(0, DEADLINE).await.expect_err("the delivery report failed");
-            producer.commit(DEADLINE).await.expect_err("a part of it failed")
-        }
+    let error = if let Err(refused) = producer.send_one(output(topic, 99, "nowhere"), None) {
+        refused
+    } else {
+        producer.flush(0, DEADLINE).await.expect_err("the delivery report failed");
+        producer.commit(DEADLINE).await.expect_err("a part of it failed")
     };
     assert_eq!(error.disposition, Disposition::Abortable);
     producer.abort(DEADLINE).await.expect("abort");

@@ -29,7 +29,7 @@ pub(super) use produce::{
     init_transactions, produce, purge, send_offsets,
 };
 
-pub(super) use records::Queues;
+pub(super) use records::{Doors, Queues};
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;

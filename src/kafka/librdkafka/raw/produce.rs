@@ -15,9 +15,9 @@ use crate::kafka::Header;
 use crate::kafka::Output;
 use crate::provenance;
 
-/// A topic to write to. Keeping it spares librdkafka a search by name for each record.
+/// A topic. Keeping it spares librdkafka a search by name for each record that is written to it.
 #[derive(Debug)]
-pub(in super::super) struct Topic(NonNull<rd::rd_kafka_topic_t>);
+pub(in super::super) struct Topic(pub(super) NonNull<rd::rd_kafka_topic_t>);
 
 // SAFETY: librdkafka's topics are counted and locked inside.
 unsafe impl Send for Topic {}
