@@ -23,9 +23,9 @@ pub(crate) struct Args {
     /// Who takes part [default: the first six]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<Peer>,
-    /// Which half is run [default: both]
+    /// Which part is run [default: all]
     #[arg(long)]
-    only: Option<Half>,
+    only: Option<Part>,
     /// Bytes of a value [default: 200,1024]
     #[arg(long, value_delimiter = ',')]
     sizes: Vec<usize>,
@@ -61,11 +61,15 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// What is measured.
+/// A part of what is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Half {
+pub(crate) enum Part {
     Throughput,
     Latency,
+    /// Countersign alone, against workers, processes, partitions and handlers in flight
+    Scaling,
+    /// Countersign alone: how long a start takes after a kill -9, with 10 million messages tracked
+    Restart,
 }
 
 impl Args {
@@ -101,8 +105,13 @@ impl Args {
         self.or(&self.peers, &Peer::DEFAULT, &Peer::DEFAULT)
     }
 
-    pub(crate) fn runs(&self, half: Half) -> bool {
-        self.only.is_none_or(|only| only == half)
+    pub(crate) fn runs(&self, part: Part) -> bool {
+        self.only.is_none_or(|only| only == part)
+    }
+
+    /// How many of the points of a series of the scaling are measured.
+    pub(crate) fn points(&self) -> usize {
+        if self.quick { 2 } else { usize::MAX }
     }
 
     pub(crate) fn rates(&self) -> Vec<u64> {
@@ -136,7 +145,7 @@ impl Args {
         cases
     }
 
-    fn records(&self, bytes: usize, bound: Bound) -> u64 {
+    pub(crate) fn records(&self, bytes: usize, bound: Bound) -> u64 {
         let full = default_records(bytes, bound);
         self.records.unwrap_or(if self.quick { full / 4 } else { full }).max(1)
     }

@@ -109,6 +109,9 @@ impl Exchange {
             .set("bootstrap.servers", brokers)
             // Enough for what is sent at once to be one request.
             .set("linger.ms", "0.2")
+            // The broker takes one request after another: what waits for it must grow into batches,
+            // or a queue of small requests that has built up once never goes down again.
+            .set("max.in.flight.requests.per.connection", "2")
             .set("delivery.report.only.error", "true")
             .create()?;
         self.send_one(&producer, topic, 0)?;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::bench::Bench;
 use crate::child::Running;
+use crate::copy::remove;
 use crate::exchange::{PARTITIONS, Pace, exchange};
 use crate::peer::{Job, Peer};
 use crate::results::{LatencyResult, LatencyRow, LatencyRun};
-use crate::throughput::remove;
 
 /// Without any a request is made for every message, and at 10,000 messages/s the broker does
 /// nothing else.

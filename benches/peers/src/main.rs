@@ -12,12 +12,15 @@ mod bench;
 mod case;
 mod chart;
 mod child;
+mod copy;
 mod data;
 mod exchange;
 mod latency;
 mod machine;
 mod peer;
+mod restart;
 mod results;
+mod scaling;
 mod table;
 mod throughput;
 mod tools;
@@ -29,11 +32,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::args::{Args, Half};
+use crate::args::{Args, Part};
 use crate::bench::Bench;
 use crate::exchange::Pace;
 use crate::machine::Machine;
 use crate::results::Results;
+use crate::scaling::Series;
 use crate::tools::Tools;
 
 fn main() -> ExitCode {
@@ -58,15 +62,25 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         compression: args.compression.clone(),
         throughput: Vec::new(),
         latency: Vec::new(),
+        scaling: Vec::new(),
+        restart: None,
         failures: Vec::new(),
     };
     eprintln!("warming the broker up");
     throughput::warm_up(&mut bench)?;
-    if args.runs(Half::Throughput) {
+    if args.runs(Part::Throughput) {
         measure_throughput(args, &mut bench, &mut results)?;
     }
-    if args.runs(Half::Latency) {
+    if args.runs(Part::Latency) {
         measure_latency(args, &mut bench, &mut results)?;
+    }
+    if args.runs(Part::Scaling) {
+        measure_scaling(args, &mut bench, &mut results)?;
+    }
+    if args.runs(Part::Restart) {
+        eprintln!("starts after kill -9");
+        results.restart = Some(restart::run(&mut bench, args)?);
+        save(args, &mut bench, &mut results)?;
     }
     bench.kafka.stop()?;
     println!("{}", table::document(&results));
@@ -100,6 +114,19 @@ fn measure_latency(
         let (peers, intervals) = (args.latency_peers(), args.intervals());
         let result = latency::run(bench, &peers, pace, &intervals, args.latency_rounds());
         results.latency.push(result);
+        save(args, bench, results)?;
+    }
+    Ok(())
+}
+
+fn measure_scaling(
+    args: &Args,
+    bench: &mut Bench,
+    results: &mut Results,
+) -> Result<(), Box<dyn Error>> {
+    for series in Series::all() {
+        eprintln!("scaling: {series}");
+        results.scaling.push(scaling::run(bench, series, args)?);
         save(args, bench, results)?;
     }
     Ok(())

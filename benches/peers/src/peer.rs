@@ -89,7 +89,7 @@ impl fmt::Display for Peer {
 }
 
 /// What a peer is to do; every peer takes the same.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) brokers: String,
     /// The group, and what transactional ids are made of.
@@ -150,7 +150,8 @@ impl Job {
         command
     }
 
-    fn library(&self, tools: &Tools, flags: &[&str]) -> Command {
+    /// Countersign, embedded.
+    pub(crate) fn library(&self, tools: &Tools, flags: &[&str]) -> Command {
         let interval = self.countersign_interval_ms();
         let mut command = self.task(tools.rust_peer("library"), interval);
         command.arg("--no-provenance").args(flags);

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::case::Case;
 use crate::machine::Machine;
 use crate::peer::Peer;
+use crate::scaling::Series;
 
 /// Everything of one `make bench-peers`.
 #[derive(Debug, Serialize)]
@@ -13,6 +14,8 @@ pub(crate) struct Results {
     pub(crate) compression: String,
     pub(crate) throughput: Vec<CaseResult>,
     pub(crate) latency: Vec<LatencyResult>,
+    pub(crate) scaling: Vec<ScalingResult>,
+    pub(crate) restart: Option<RestartResult>,
     /// What went wrong; a run that did is in no median.
     pub(crate) failures: Vec<String>,
 }
@@ -77,6 +80,38 @@ pub(crate) struct LatencyRun {
     pub(crate) max_ms: f64,
     /// CPU seconds of the client in a second.
     pub(crate) client_cpus: f64,
+}
+
+/// Countersign alone, with more and more of one thing.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScalingResult {
+    pub(crate) series: Series,
+    pub(crate) points: Vec<ScalingPoint>,
+}
+
+/// One size of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ScalingPoint {
+    pub(crate) size: u32,
+    pub(crate) runs: Vec<Run>,
+}
+
+/// Starts after a kill -9, with a store that knows much.
+#[derive(Debug, Serialize)]
+pub(crate) struct RestartResult {
+    /// How many messages are tracked.
+    pub(crate) tracked: u64,
+    /// How many of them have a history of their own.
+    pub(crate) histories: u64,
+    pub(crate) starts: Vec<Start>,
+}
+
+/// One start.
+#[derive(Debug, Serialize)]
+pub(crate) struct Start {
+    /// From the start of the process until a reader sees the first output of it.
+    pub(crate) seconds: f64,
+    pub(crate) store_bytes: u64,
 }
 
 /// Median and range of some runs.

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 
-use crate::results::{CaseResult, LatencyResult, LatencyRow, PeerRuns, Results, Spread};
+use crate::results::{
+    CaseResult, LatencyResult, LatencyRow, PeerRuns, RestartResult, Results, Run, ScalingResult,
+    Spread,
+};
 
 /// All of it.
 pub(crate) fn document(results: &Results) -> String {
@@ -29,6 +32,12 @@ pub(crate) fn document(results: &Results) -> String {
     for case in &results.latency {
         text.push_str(&latency(case));
     }
+    for result in &results.scaling {
+        text.push_str(&scaling(result));
+    }
+    if let Some(result) = &results.restart {
+        text.push_str(&restart(result));
+    }
     for failure in &results.failures {
         write!(text, "\nFAILED: {failure}\n").expect("writing to a string does not fail");
     }
@@ -37,29 +46,60 @@ pub(crate) fn document(results: &Results) -> String {
 
 /// One throughput case.
 pub(crate) fn throughput(result: &CaseResult) -> String {
-    let mut table = table(&[
-        "median (min to max)",
-        "messages/s",
-        "client CPU s / M",
-        "broker CPU s / M",
-        "peak MB",
-        "store B / message",
-        "start s",
-        "records / marker",
-    ]);
+    let mut table = table(&RUN_COLUMNS);
     for PeerRuns { peer, runs } in &result.peers {
-        let mut row = vec![peer.to_string()];
-        row.push(spread(runs, |run| run.messages_per_s / 1e3, 0, "k"));
-        row.push(spread(runs, |run| run.client_cpu_s, 2, ""));
-        row.push(spread(runs, |run| run.broker_cpu_s, 2, ""));
-        row.push(median(runs, |run| run.peak_mb, 0));
-        row.push(median(runs, |run| run.store_bytes, 2));
-        row.push(median(runs, |run| run.start_s, 1));
-        let marked: Vec<f64> = runs.iter().filter_map(|run| run.records_per_marker).collect();
-        row.push(median(&marked, |records| *records, 0));
-        table.add_row(row);
+        table.add_row(run_row(peer.to_string(), runs));
     }
     format!("\n## {}\n\n{table}\n", result.case)
+}
+
+/// One series of the scaling.
+pub(crate) fn scaling(result: &ScalingResult) -> String {
+    let mut table = table(&RUN_COLUMNS);
+    for point in &result.points {
+        table.add_row(run_row(point.size.to_string(), &point.runs));
+    }
+    format!("\n## Scaling: {}\n\n{table}\n", result.series)
+}
+
+/// The starts after a kill -9.
+pub(crate) fn restart(result: &RestartResult) -> String {
+    let mut table = table(&["median (min to max)", "s", "store MB"]);
+    table.add_row(vec![
+        "kill -9 to the first output".to_owned(),
+        spread(&result.starts, |start| start.seconds, 2, ""),
+        median(&result.starts, |start| start.store_bytes as f64 / 1e6, 1),
+    ]);
+    let RestartResult { tracked, histories, .. } = result;
+    format!(
+        "\n## Starts with {tracked} messages tracked, {histories} with a history of their own\n\n\
+         {table}\n"
+    )
+}
+
+const RUN_COLUMNS: [&str; 8] = [
+    "median (min to max)",
+    "messages/s",
+    "client CPU s / M",
+    "broker CPU s / M",
+    "peak MB",
+    "store B / message",
+    "start s",
+    "records / marker",
+];
+
+fn run_row(name: String, runs: &[Run]) -> Vec<String> {
+    let marked: Vec<f64> = runs.iter().filter_map(|run| run.records_per_marker).collect();
+    vec![
+        name,
+        spread(runs, |run| run.messages_per_s / 1e3, 0, "k"),
+        spread(runs, |run| run.client_cpu_s, 2, ""),
+        spread(runs, |run| run.broker_cpu_s, 2, ""),
+        median(runs, |run| run.peak_mb, 0),
+        median(runs, |run| run.store_bytes, 2),
+        median(runs, |run| run.start_s, 1),
+        median(&marked, |records| *records, 0),
+    ]
 }
 
 /// One rate.

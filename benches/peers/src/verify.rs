@@ -75,7 +75,12 @@ impl Output {
 
     /// Whether it is the input, each record once, in order of each partition, byte for byte.
     pub(crate) fn is_exact(&self) -> bool {
-        self.lost() == 0 && self.doubled == 0 && self.damaged == 0 && self.disordered == 0
+        self.is_once() && self.disordered == 0
+    }
+
+    /// Whether it is the input, each record once, byte for byte, in any order.
+    pub(crate) fn is_once(&self) -> bool {
+        self.lost() == 0 && self.doubled == 0 && self.damaged == 0
     }
 
     /// How long the broker was appending, in milliseconds.
