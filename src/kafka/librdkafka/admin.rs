@@ -127,8 +127,11 @@ fn largest(
 impl Admin for LibrdAdmin {
     async fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
         let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
-        let id = raw::cluster_id(self.native(), timeout)
-            .ok_or_else(|| Failure::of(code, "the cluster's id was not told in time"));
+        // Nothing else asks for it: librdkafka would wait for the next tick of its timer of 1 s.
+        let id = raw::reach(self.native(), timeout).and_then(|()| {
+            raw::cluster_id(self.native(), timeout)
+                .ok_or_else(|| Failure::of(code, "the cluster's id was not told in time"))
+        });
         self.done("clusterid", id)
     }
 
