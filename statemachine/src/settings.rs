@@ -26,7 +26,8 @@ pub struct Settings {
     pub transaction_records: u64,
     /// After this the coordinator may have ended an open transaction by itself.
     pub transaction_timeout: Duration,
-    /// How many messages one call of `Handle` covers at most.
+    /// How many messages one call of `Handle` covers at most. Twice as many of a partition are
+    /// admitted by one store write, and what they are handled in is a bound of its throughput.
     pub handle_records: u64,
     /// How many messages of a partition are under way before its first commit, if the last owner
     /// ended without a word: one of them may have ended it, and few are quickly tried.
@@ -86,7 +87,7 @@ impl Settings {
             commit_pause: Duration::from_millis(5),
             transaction_records: 1_000_000,
             transaction_timeout: Duration::from_secs(10),
-            handle_records: 2_000,
+            handle_records: 8_000,
             takeover_records: 128,
             order: Order::Partition,
             concurrency: 128,
