@@ -49,6 +49,9 @@ fn count(name: &str, times: u64) -> Result<u64> {
         .output()
         .map_err(|error| format!("valgrind cannot be started ({error}); install it"))?;
     let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{name}: {}: {told}", output.status).into());
+    }
     // Its releases differ in how many spaces there are after the I.
     let refs = told.lines().find_map(|line| line.split_once("refs:"));
     let (_, count) = refs.ok_or_else(|| format!("valgrind counted nothing: {told}"))?;

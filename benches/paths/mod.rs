@@ -4,6 +4,7 @@
 mod traffic;
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use countersign::handler;
 use countersign::kafka::{Batch, BatchBuilder, Topic, TopicPartition};
@@ -68,15 +69,20 @@ fn settings() -> Settings {
     Settings { transaction_records: 4_000, ..Settings::new("payments-a-0", 1) }
 }
 
-/// A worker whose effects are answered at once, and who has no time.
-struct Shell(Worker);
+/// A worker whose effects are answered at once. Between what it is told there is time for a write
+/// to the store.
+struct Shell {
+    worker: Worker,
+    now: Duration,
+}
 
 impl Shell {
     fn tell(&mut self, input: Input) {
-        self.0.handle(input, std::time::Duration::from_secs(1));
-        while let Some(effect) = self.0.poll_effect() {
+        self.now += Duration::from_millis(5);
+        self.worker.handle(input, self.now);
+        while let Some(effect) = self.worker.poll_effect() {
             if let Some(answer) = answer(effect) {
-                self.0.handle(answer, std::time::Duration::from_secs(1));
+                self.worker.handle(answer, self.now);
             }
         }
     }
@@ -128,7 +134,8 @@ fn answer(effect: Effect) -> Option<Input> {
 }
 
 fn worker(times: u64) {
-    let mut shell = Shell(Worker::new(settings(), std::time::Duration::ZERO));
+    let now = Duration::ZERO;
+    let mut shell = Shell { worker: Worker::new(settings(), now), now };
     let ids: Vec<PartitionId> = (0..PARTITIONS).map(PartitionId).collect();
     shell.tell(Input::Tick);
     shell.tell(Input::Assigned(ids.clone()));
@@ -138,7 +145,7 @@ fn worker(times: u64) {
             shell.tell(Input::Received { partition, epoch, spans: vec![span], keys: Vec::new() });
         }
     }
-    let done = shell.0.counts().confirmed;
+    let done = shell.worker.counts().confirmed;
     assert!(done + 4_000 >= times * 1_000 * u64::from(PARTITIONS), "{done} of {times} turns");
 }
 
