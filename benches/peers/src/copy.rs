@@ -26,7 +26,7 @@ const LINGER_MS: u32 = 20;
 /// What came of a copy.
 #[derive(Debug)]
 pub(crate) struct Copied {
-    pub(crate) output: Output,
+    output: Output,
     processes: Vec<Ended>,
     store_bytes: u64,
 }
@@ -113,8 +113,22 @@ pub(crate) fn copy(
 }
 
 impl Copied {
-    /// The figures of all processes together; `None` if nothing came out.
-    pub(crate) fn run(&self, case: &Case) -> Option<Run> {
+    /// The figures of all processes together.
+    ///
+    /// # Errors
+    /// The output is not as it should be, or nothing came out.
+    pub(crate) fn run(
+        &self,
+        case: &Case,
+        is_right: fn(&Output) -> bool,
+    ) -> Result<Run, Box<dyn Error>> {
+        if !is_right(&self.output) {
+            return Err(format!("NOT EXACT: {}", self.output).into());
+        }
+        self.measured(case).ok_or_else(|| "no output".into())
+    }
+
+    fn measured(&self, case: &Case) -> Option<Run> {
         let (first_ms, last_ms) = self.output.window_ms()?;
         let first = self.processes.first()?;
         let sum = |figure: &dyn Fn(&Ended) -> f64| self.processes.iter().map(figure).sum::<f64>();

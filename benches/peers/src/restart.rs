@@ -12,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use crate::args::Args;
 use crate::bench::Bench;
 use crate::case::{Bound, Case, Data};
-use crate::child::{Running, now_ms};
+use crate::child::Running;
 use crate::copy::{create_output, disk_bytes, job_of, load_range, remove};
 use crate::peer::Job;
 use crate::results::{RestartResult, Start};
@@ -126,8 +126,8 @@ impl Watch {
 
     /// Waits for the first message.
     fn first(&self, running: &Running) -> Result<(), Box<dyn Error>> {
-        let deadline = now_ms() + PATIENCE.as_secs_f64() * 1e3;
-        while !running.has_ended() && now_ms() < deadline {
+        let deadline = Instant::now() + PATIENCE;
+        while !running.has_ended() && Instant::now() < deadline {
             if let Some(message) = self.0.poll(LOOK_INTERVAL) {
                 message?;
                 return Ok(());

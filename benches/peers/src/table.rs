@@ -54,7 +54,7 @@ pub(crate) fn throughput(result: &CaseResult) -> String {
 }
 
 /// One series of the scaling.
-pub(crate) fn scaling(result: &ScalingResult) -> String {
+fn scaling(result: &ScalingResult) -> String {
     let mut table = table(&RUN_COLUMNS);
     for point in &result.points {
         table.add_row(run_row(point.size.to_string(), &point.runs));
@@ -63,7 +63,7 @@ pub(crate) fn scaling(result: &ScalingResult) -> String {
 }
 
 /// The starts after a kill -9.
-pub(crate) fn restart(result: &RestartResult) -> String {
+fn restart(result: &RestartResult) -> String {
     let mut table = table(&["median (min to max)", "s", "store MB"]);
     table.add_row(vec![
         "kill -9 to the first output".to_owned(),

@@ -7,6 +7,7 @@ use crate::case::{Bound, Case, Data};
 use crate::copy::{copy, load_input};
 use crate::peer::Peer;
 use crate::results::{CaseResult, PeerRuns, Run};
+use crate::verify::Output;
 
 /// Has the broker do once what it is measured with: the first transactions make its internal
 /// topics, and its code is compiled while it runs.
@@ -49,8 +50,5 @@ pub(crate) fn run(bench: &mut Bench, case: Case) -> Result<CaseResult, Box<dyn E
 /// One run of one peer.
 fn once(bench: &mut Bench, case: &Case, input: &str, peer: Peer) -> Result<Run, Box<dyn Error>> {
     let copied = copy(bench, case, input, |job, tools| vec![job.command(peer, tools)])?;
-    if !copied.output.is_exact() {
-        return Err(format!("NOT EXACT: {}", copied.output).into());
-    }
-    copied.run(case).ok_or_else(|| "no output".into())
+    copied.run(case, Output::is_exact)
 }

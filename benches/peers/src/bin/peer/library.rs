@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     fail_every: u64,
     /// How long a handler waits; then messages are handled in any order
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "fail_every")]
     handler_ms: u64,
     /// Handlers in flight
     #[arg(long, default_value_t = 128)]
