@@ -26,8 +26,9 @@ pub struct Settings {
     pub transaction_records: u64,
     /// After this the coordinator may have ended an open transaction by itself.
     pub transaction_timeout: Duration,
-    /// How many messages one call of `Handle` covers at most. Twice as many of a partition are
-    /// admitted by one store write, and what they are handled in is a bound of its throughput.
+    /// How many messages one call of `Handle` covers at most. In order of the partition, twice as
+    /// many are admitted at once: with the time that a store write takes, that bounds how fast one
+    /// partition can be.
     pub handle_records: u64,
     /// How many messages of a partition are under way before its first commit, if the last owner
     /// ended without a word: one of them may have ended it, and few are quickly tried.

@@ -127,9 +127,9 @@ fn largest(
 impl Admin for LibrdAdmin {
     async fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
         let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
-        // Nothing else asks for it: librdkafka would wait for the next tick of its timer of 1 s.
+        // It comes with the first metadata, which nothing else asks for before a timer of 1 s.
         let id = raw::reach(self.native(), timeout).and_then(|()| {
-            raw::cluster_id(self.native(), timeout)
+            raw::cluster_id(self.native())
                 .ok_or_else(|| Failure::of(code, "the cluster's id was not told in time"))
         });
         self.done("clusterid", id)

@@ -22,12 +22,12 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::event::elements;
 use super::{Event, EventKind, Failure, Queue, bytes, check, millis, text};
 
-/// The cluster's id; `None` if it was not told in time.
-pub(in super::super) fn cluster_id(client: &NativeClient, timeout: Duration) -> Option<String> {
+/// The cluster's id; `None` if no broker has told it yet.
+pub(in super::super) fn cluster_id(client: &NativeClient) -> Option<String> {
     // SAFETY: the client is alive; the string that is returned is copied and freed by
     // librdkafka's own allocator.
     unsafe {
-        let id = rd::rd_kafka_clusterid(client.ptr(), millis(timeout));
+        let id = rd::rd_kafka_clusterid(client.ptr(), 0);
         if id.is_null() {
             return None;
         }
