@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::driver::{Host, Scout, existing, persistently};
 use crate::error::RunError;
 use crate::kafka::librdkafka::LibrdKafka;
-use crate::kafka::{Kafka, KafkaError, TopicPartition};
+use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition};
 use crate::processor::{Handle, Processor};
 
 /// How often the group's commits are looked at.
@@ -48,17 +48,12 @@ async fn watch(scout: &Scout, topics: &[String], handle: &Handle) -> Result<(), 
 /// The end of each partition that has messages.
 async fn goals(scout: &Scout, topics: &[String]) -> Result<Vec<(TopicPartition, u64)>, KafkaError> {
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
-    let mut goals = Vec::new();
-    for topic in existing(scout, &names, Duration::ZERO).await? {
-        for partition in 0..topic.partitions {
-            let partition = TopicPartition::new(Arc::clone(&topic.name), partition);
-            let log = persistently(|| scout.log_range(partition.clone())).await?;
-            if log.end > log.start {
-                goals.push((partition, log.end));
-            }
-        }
-    }
-    Ok(goals)
+    let topics = existing(scout, &names, Duration::ZERO).await?;
+    let all: Vec<_> = topics.iter().flat_map(Topic::all).collect();
+    let logs = persistently(|| scout.log_ranges(all.clone())).await?;
+    let goal =
+        |(partition, log): (_, LogRange)| (log.end > log.start).then_some((partition, log.end));
+    Ok(all.into_iter().zip(logs).filter_map(goal).collect())
 }
 
 async fn are_reached(scout: &Scout, goals: &[(TopicPartition, u64)]) -> Result<bool, KafkaError> {

@@ -7,7 +7,7 @@ use countersign_statemachine::StartAt;
 use crate::driver::{Host, Scout};
 use crate::error::RunError;
 use crate::kafka::librdkafka::LibrdKafka;
-use crate::kafka::{Kafka, KafkaError, TopicPartition};
+use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition};
 use crate::processor::Processor;
 
 /// How far the whole group is behind, in offsets: control records and compacted ones count.
@@ -50,7 +50,7 @@ impl Processor {
 }
 
 impl LagGauge {
-    /// Asks once: one request for the commits and one for the end of each partition.
+    /// Asks once: for the commits, and for begin and end of all partitions.
     ///
     /// # Errors
     /// Kafka does not answer now, or refuses; it may be asked again.
@@ -59,10 +59,11 @@ impl LagGauge {
             self.partitions = self.discover().await?;
         }
         let names: Vec<_> = self.partitions.iter().map(|it| it.name.clone()).collect();
-        let commits = self.scout.committed(names).await?;
+        let commits = self.scout.committed(names.clone()).await?;
+        let logs = self.scout.log_ranges(names).await?;
         let mut lag = Lag::default();
-        for (Partition { name, first_end }, commit) in self.partitions.iter().zip(commits) {
-            let log = self.scout.log_range(name.clone()).await?;
+        let found = self.partitions.iter().zip(commits).zip(logs);
+        for ((Partition { first_end, .. }, commit), log) in found {
             let begin = match self.start {
                 StartAt::Earliest => log.start,
                 StartAt::Latest => log.end,
@@ -75,14 +76,10 @@ impl LagGauge {
     }
 
     async fn discover(&self) -> Result<Vec<Partition>, KafkaError> {
-        let mut found = Vec::new();
-        for topic in self.scout.topics(self.topics.clone()).await? {
-            for partition in 0..topic.partitions {
-                let name = TopicPartition::new(Arc::clone(&topic.name), partition);
-                let first_end = self.scout.log_range(name.clone()).await?.end;
-                found.push(Partition { name, first_end });
-            }
-        }
-        Ok(found)
+        let topics = self.scout.topics(self.topics.clone()).await?;
+        let names: Vec<_> = topics.iter().flat_map(Topic::all).collect();
+        let logs = self.scout.log_ranges(names.clone()).await?;
+        let partition = |(name, log): (_, LogRange)| Partition { name, first_end: log.end };
+        Ok(names.into_iter().zip(logs).map(partition).collect())
     }
 }

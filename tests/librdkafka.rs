@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign::kafka::librdkafka::{
-    Assignor, ClusterConfig, GroupProtocol, LibrdConsumer, LibrdGroup, LibrdKafka, LibrdProducer,
+    Assignor, ClusterConfig, GroupProtocol, LibrdAdmin, LibrdConsumer, LibrdGroup, LibrdKafka,
+    LibrdProducer,
 };
 use countersign::kafka::{
     Admin as _, Batch, CommitOffset, Consumer as _, ErrorKind, Group as _, Header, Kafka as _,
@@ -205,7 +206,7 @@ fn a_transactional_copy_is_exact() {
     assert!(values == expected, "{} values", values.len());
     let mut admin = kafka.admin().unwrap();
     for (partition, end) in ends {
-        let range = block_on(admin.log_range(&partition, LONG)).unwrap();
+        let range = block_on(admin.log_ranges(std::slice::from_ref(&partition), LONG)).unwrap()[0];
         assert_eq!(end, range.end, "{partition}");
         // Each transaction left a control record behind the records.
         assert!(end > 25_000, "{partition} ends at {end}");
@@ -482,12 +483,15 @@ fn offsets_and_metadata_come_back_once_decided() {
     let both = [partition.clone(), other];
     let error = block_on(admin.committed(&both, short)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Timeout, "{error}");
-    assert_eq!(block_on(admin.log_range(&partition, LONG)).unwrap().end, 0, "last stable offset");
+    let end = |admin: &mut LibrdAdmin| {
+        block_on(admin.log_ranges(&both[..1], LONG)).unwrap().first().map(|range| range.end)
+    };
+    assert_eq!(end(&mut admin), Some(0), "last stable offset");
     commit(&mut producer);
     let committed = block_on(admin.committed(&both, LONG)).unwrap();
     assert_eq!(committed[0].as_ref().map(|c| (c.offset, &c.metadata)), Some((7, &metadata)));
     assert_eq!(committed[1], None);
-    assert_eq!(block_on(admin.log_range(&partition, LONG)).unwrap().end, 2);
+    assert_eq!(end(&mut admin), Some(2));
 
     drop(consumer);
     assert_eq!(group.generation(), None);

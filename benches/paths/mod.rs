@@ -91,7 +91,7 @@ impl Shell {
 fn answer(effect: Effect) -> Option<Input> {
     match effect {
         Effect::Open { slot, .. } => Some(Input::Slot(slot, SlotEvent::Opened)),
-        Effect::Recover { partition, epoch } => {
+        Effect::Recover(begun) => {
             let found = Found {
                 commit: None,
                 siblings: false,
@@ -101,7 +101,8 @@ fn answer(effect: Effect) -> Option<Input> {
                 topic_id: [7; 16],
                 runs: Vec::new(),
             };
-            Some(Input::Recovered(partition, epoch, Box::new(found)))
+            let found = |(id, epoch)| (id, epoch, found.clone());
+            Some(Input::Recovered(begun.into_iter().map(found).collect()))
         }
         Effect::Write { write, .. } => Some(Input::Stored { write }),
         Effect::Handle { partition, epoch, lane, spans, .. } => {

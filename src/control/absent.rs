@@ -218,14 +218,11 @@ impl Order<'_> {
         let topics = persistently(patience, || block_on(self.admin.topics(&name, TIMEOUT)))?;
         let topic_id = topics.first().map_or([0; 16], |topic| topic.id);
         self.topic_id = topic_id;
-        let partition = self.partition();
-        let range = persistently(patience, || block_on(self.admin.log_range(&partition, TIMEOUT)))?;
-        let unowned = Unowned {
-            commit: found.map(commit_of).transpose()?,
-            topic_id,
-            log_start: range.start,
-            log_end: range.end,
-        };
+        let partition = [self.partition()];
+        let log = persistently(patience, || block_on(self.admin.log_ranges(&partition, TIMEOUT)))?;
+        let (log_start, log_end) = log.first().map_or((0, 0), |log| (log.start, log.end));
+        let commit = found.map(commit_of).transpose()?;
+        let unowned = Unowned { commit, topic_id, log_start, log_end };
         let author = Author { instance: self.instance(), incarnation: rand::random(), number: 1 };
         let limit = max_binary_len(DEFAULT_TEXT_LIMIT);
         Ok(amend(&unowned, self.request.verb, self.request.offset, author, limit)?)

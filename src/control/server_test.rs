@@ -55,8 +55,12 @@ impl Admin for Admins {
         Ok(Members { is_stable: true, all: vec![member], assigned: assigned.into() })
     }
 
-    async fn log_range(&mut self, _: &TopicPartition, _: Duration) -> Result<LogRange, KafkaError> {
-        Ok(LogRange { start: 0, end: 0 })
+    async fn log_ranges(
+        &mut self,
+        of: &[TopicPartition],
+        _: Duration,
+    ) -> Result<Vec<LogRange>, KafkaError> {
+        Ok(of.iter().map(|_| LogRange { start: 0, end: 0 }).collect())
     }
 }
 

@@ -19,7 +19,7 @@ enum Request {
     Claim { partition: PartitionId, worker: u32 },
     Append { worker: u32, write: u64, entries: Vec<Entry>, inbox: Inbox },
     Intern { partitions: Vec<(TopicPartition, [u8; 16])>, reply: Reply<Vec<PartitionId>> },
-    Runs { partition: PartitionId, reply: Reply<Vec<Run>> },
+    Runs { partitions: Vec<PartitionId>, reply: Reply<Vec<Vec<Run>>> },
     RememberSlot { transactional_id: String, reply: Reply<()> },
     Slots { reply: Reply<Vec<String>> },
     Unfinished { reply: Reply<Vec<Unfinished>> },
@@ -73,9 +73,12 @@ impl Clerk {
         self.ask(|reply| Request::Intern { partitions, reply }).await
     }
 
-    /// The record of a partition.
-    pub(super) async fn runs(&self, partition: PartitionId) -> Result<Vec<Run>, StoreError> {
-        self.ask(|reply| Request::Runs { partition, reply }).await
+    /// The records of partitions, in the order asked.
+    pub(super) async fn runs(
+        &self,
+        partitions: Vec<PartitionId>,
+    ) -> Result<Vec<Vec<Run>>, StoreError> {
+        self.ask(|reply| Request::Runs { partitions, reply }).await
     }
 
     /// Notes a transactional id that may have an open transaction from now on.
@@ -139,8 +142,9 @@ async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request
             Request::Intern { partitions, reply } => {
                 let _ = reply.send(intern(&mut journal, &partitions));
             }
-            Request::Runs { partition, reply } => {
-                let _ = reply.send(Ok(journal.runs(partition).collect()));
+            Request::Runs { partitions, reply } => {
+                let runs = partitions.iter().map(|partition| journal.runs(*partition).collect());
+                let _ = reply.send(Ok(runs.collect()));
             }
             Request::RememberSlot { transactional_id, reply } => {
                 let remembered = journal.remember_slot(&transactional_id);

@@ -23,7 +23,7 @@ use super::solo::{Seat, Turn};
 impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Recover { partition, epoch } => self.recover(partition, epoch),
+            Effect::Recover(begun) => self.recover(&begun),
             Effect::Assign(starts) => self.assign(&starts),
             Effect::Unassign(ids) => {
                 let partitions = ids.iter().filter_map(|id| self.name(*id)).collect();

@@ -1,5 +1,6 @@
 //! Questions to Kafka and the store that the worker waits for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use super::{Driver, Identified};
 pub(super) enum Finding {
     /// Which partitions the group gives, and whether some are nobody's.
     Identified(Result<(Vec<Identified>, bool), RunError>),
-    /// What is known of one of them.
-    Recovered(PartitionId, u64, Result<Found, RunError>),
+    /// What is known of some of them.
+    Recovered(Result<Vec<(PartitionId, u64, Found)>, RunError>),
     /// The stable commits of a transaction in doubt.
     Commits(u64, Result<Vec<(PartitionId, Option<Commit>)>, RunError>),
     /// Kafka answers again.
@@ -56,14 +57,15 @@ impl Driver {
         self.jobs.push(job.boxed());
     }
 
-    pub(super) fn recover(&mut self, id: PartitionId, epoch: u64) {
-        self.open_shelf(id, epoch);
-        self.clerk.claim(id, self.number);
-        let Some(identified) = self.known.get(&id).cloned() else { return };
+    pub(super) fn recover(&mut self, begun: &[(PartitionId, u64)]) {
+        for &(id, epoch) in begun {
+            self.open_shelf(id, epoch);
+            self.clerk.claim(id, self.number);
+        }
+        let known = |&(id, epoch)| Some((self.known.get(&id)?.clone(), epoch));
+        let begun: Vec<_> = begun.iter().filter_map(known).collect();
         let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
-        let job = async move {
-            Finding::Recovered(id, epoch, recover(&scout, &clerk, &identified).await)
-        };
+        let job = async move { Finding::Recovered(recover(&scout, &clerk, begun).await) };
         self.jobs.push(job.boxed());
     }
 
@@ -82,22 +84,13 @@ impl Driver {
         self.jobs.push(job.boxed());
     }
 
-    /// Asks what no client can answer from memory until Kafka answers, whatever it answers: while
-    /// nothing is read there is no other sign of it. Without a partition there is nothing to be
-    /// asked: whatever is done next tells.
+    /// Asks until a broker answers, whatever it answers: while nothing is read there is no other
+    /// sign of it.
     pub(super) fn probe_connection(&mut self) {
         let scout = self.scout.clone();
-        let Some(known) = self.known.values().next() else { return };
-        let partition = known.partition.clone();
         let job = async move {
-            let answer = persistently(|| async {
-                let range = scout.log_range(partition.clone()).await;
-                range
-                    .map(drop)
-                    .or_else(|error| if error.is_connection() { Err(error) } else { Ok(()) })
-            });
-            // One that is away for good is told by whatever is done next.
-            let _ = answer.await;
+            // A refusal is told by whatever is done next.
+            let _ = persistently(|| scout.cluster_id()).await;
             Finding::Reachable
         };
         self.jobs.push(job.boxed());
@@ -115,9 +108,7 @@ impl Driver {
                 self.known.extend(identified.into_iter().map(|known| (known.id, known)));
                 self.handle(Input::Assigned(ids));
             }
-            Finding::Recovered(id, epoch, found) => {
-                self.handle(Input::Recovered(id, epoch, Box::new(found?)));
-            }
+            Finding::Recovered(found) => self.handle(Input::Recovered(found?)),
             Finding::Commits(number, commits) => {
                 self.handle(Input::Commits { number, commits: commits? });
             }
@@ -153,36 +144,64 @@ async fn identify(
     Ok(known.into_iter().zip(ids).map(identified).collect())
 }
 
-async fn recover(scout: &Scout, clerk: &Clerk, identified: &Identified) -> Result<Found, RunError> {
-    let partition = &identified.partition;
-    let commit = persistently(|| scout.committed(vec![partition.clone()])).await?;
-    let commit = commit.into_iter().next().flatten().map(commit_of);
-    let siblings = commit.is_none() && has_siblings(scout, identified).await?;
-    let log = persistently(|| scout.log_range(partition.clone())).await?;
-    let runs = clerk.runs(identified.id).await?;
-    Ok(Found {
-        commit,
-        siblings,
-        // A message that was only signed in proves no commit: the first one may never have come.
-        known: runs.iter().any(|run| run.history.state.is_confirmed()),
-        log_start: log.start,
-        log_end: log.end,
-        topic_id: identified.topic_id,
-        runs,
-    })
+/// Finds out what is known of partitions, with one question of a kind for all of them: there may be
+/// thousands.
+async fn recover(
+    scout: &Scout,
+    clerk: &Clerk,
+    begun: Vec<(Identified, u64)>,
+) -> Result<Vec<(PartitionId, u64, Found)>, RunError> {
+    let names: Vec<_> = begun.iter().map(|(known, _)| known.partition.clone()).collect();
+    let commits = persistently(|| scout.committed(names.clone())).await?;
+    let logs = persistently(|| scout.log_ranges(names.clone())).await?;
+    let runs = clerk.runs(begun.iter().map(|(known, _)| known.id).collect()).await?;
+    let mut topics = Topics::default();
+    let mut found = Vec::with_capacity(begun.len());
+    for ((((known, epoch), commit), log), runs) in
+        begun.into_iter().zip(commits).zip(logs).zip(runs)
+    {
+        let commit = commit.map(commit_of);
+        let alone = known.siblings < 2;
+        let siblings = commit.is_none() && !alone && topics.have_commits(scout, &known).await?;
+        let found_here = Found {
+            commit,
+            siblings,
+            // A message that was only signed in proves no commit: the first one may never have
+            // come.
+            known: runs.iter().any(|run| run.history.state.is_confirmed()),
+            log_start: log.start,
+            log_end: log.end,
+            topic_id: known.topic_id,
+            runs,
+        };
+        found.push((known.id, epoch, found_here));
+    }
+    Ok(found)
 }
 
-/// Whether the group has a commit for another partition of the topic.
-async fn has_siblings(scout: &Scout, identified: &Identified) -> Result<bool, KafkaError> {
-    let topic = &identified.partition.topic;
-    let siblings: Vec<_> = (0..identified.siblings)
-        .filter(|&partition| partition != identified.partition.partition)
-        .map(|partition| TopicPartition::new(topic.clone(), partition))
-        .collect();
-    if siblings.is_empty() {
-        return Ok(false);
+/// Whether the group has a commit of any partition, by topic.
+#[derive(Default)]
+struct Topics(BTreeMap<Arc<str>, bool>);
+
+impl Topics {
+    /// Asks once for each topic. The partition itself has no commit, or had none just now, and
+    /// nobody but its owner makes one.
+    async fn have_commits(
+        &mut self,
+        scout: &Scout,
+        known: &Identified,
+    ) -> Result<bool, KafkaError> {
+        let topic = &known.partition.topic;
+        if let Some(have) = self.0.get(topic) {
+            return Ok(*have);
+        }
+        let partitions: Vec<_> = (0..known.siblings)
+            .map(|partition| TopicPartition::new(topic.clone(), partition))
+            .collect();
+        let have = persistently(|| scout.any_committed(partitions.clone())).await?;
+        self.0.insert(topic.clone(), have);
+        Ok(have)
     }
-    persistently(|| scout.any_committed(siblings.clone())).await
 }
 
 /// Whether the group is stable and gives some partitions of these topics to nobody. Where it cannot
@@ -198,10 +217,8 @@ async fn has_gap(scout: &Scout, inputs: &[Arc<str>]) -> bool {
             return true;
         }
     };
-    let is_nobodys = |topic: &Topic| {
-        let mut all = (0..topic.partitions).map(|p| TopicPartition::new(topic.name.clone(), p));
-        all.any(|partition| !members.assigned.contains_key(&partition))
-    };
+    let is_nobodys =
+        |topic: &Topic| topic.all().any(|partition| !members.assigned.contains_key(&partition));
     members.is_stable && topics.iter().any(is_nobodys)
 }
 

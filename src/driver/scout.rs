@@ -20,7 +20,7 @@ enum Question {
     Committed(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
     AnyCommitted(Vec<TopicPartition>, Reply<bool>),
     Members(Reply<Members>),
-    LogRange(TopicPartition, Reply<LogRange>),
+    LogRanges(Vec<TopicPartition>, Reply<Vec<LogRange>>),
 }
 
 type Reply<T> = oneshot::Sender<Result<T, KafkaError>>;
@@ -82,9 +82,12 @@ impl Scout {
         self.ask(Question::Members).await
     }
 
-    /// What a `read_committed` reader sees of a partition.
-    pub(crate) async fn log_range(&self, of: TopicPartition) -> Result<LogRange, KafkaError> {
-        self.ask(|reply| Question::LogRange(of, reply)).await
+    /// What a `read_committed` reader sees of partitions.
+    pub(crate) async fn log_ranges(
+        &self,
+        of: Vec<TopicPartition>,
+    ) -> Result<Vec<LogRange>, KafkaError> {
+        self.ask(|reply| Question::LogRanges(of, reply)).await
     }
 
     /// Waits until the loop has ended, if this is the last way to it.
@@ -176,8 +179,8 @@ async fn run(mut admin: impl Admin, mut questions: mpsc::UnboundedReceiver<Quest
             Question::Members(reply) => {
                 let _ = reply.send(admin.members(TIMEOUT).await);
             }
-            Question::LogRange(partition, reply) => {
-                let _ = reply.send(admin.log_range(&partition, TIMEOUT).await);
+            Question::LogRanges(partitions, reply) => {
+                let _ = reply.send(admin.log_ranges(&partitions, TIMEOUT).await);
             }
         }
     }

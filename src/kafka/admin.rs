@@ -37,6 +37,13 @@ pub struct Topic {
     pub partitions: u32,
 }
 
+impl Topic {
+    /// All of its partitions, in order.
+    pub fn all(&self) -> impl Iterator<Item = TopicPartition> + '_ {
+        (0..self.partitions).map(|number| TopicPartition::new(Arc::clone(&self.name), number))
+    }
+}
+
 /// Who is in the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Members {
@@ -120,10 +127,10 @@ pub trait Admin: Send + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Members, KafkaError>> + Send;
 
-    /// The range of a partition's log that a `read_committed` reader can see.
-    fn log_range(
+    /// The ranges of partitions' logs that a `read_committed` reader can see, in the order asked.
+    fn log_ranges(
         &mut self,
-        partition: &TopicPartition,
+        partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> impl Future<Output = Result<LogRange, KafkaError>> + Send;
+    ) -> impl Future<Output = Result<Vec<LogRange>, KafkaError>> + Send;
 }

@@ -96,7 +96,7 @@ impl Rig {
     fn answer(&mut self, effect: Effect) -> Option<Input> {
         match effect {
             Effect::Open { slot, .. } => Some(Input::Slot(slot, SlotEvent::Opened)),
-            Effect::Recover { partition, epoch } => {
+            Effect::Recover(begun) => {
                 let label = Label::Foreign(String::new());
                 let found = Found {
                     commit: Some(Commit { offset: 0, label }),
@@ -107,7 +107,8 @@ impl Rig {
                     topic_id: [7; 16],
                     runs: Vec::new(),
                 };
-                Some(Input::Recovered(partition, epoch, Box::new(found)))
+                let found = |(id, epoch)| (id, epoch, found.clone());
+                Some(Input::Recovered(begun.into_iter().map(found).collect()))
             }
             Effect::Write { write, .. } => Some(Input::Stored { write }),
             Effect::Handle { lane, spans, .. } => {

@@ -207,35 +207,40 @@ impl Admin for LibrdAdmin {
         self.done("DescribeConsumerGroups", told)
     }
 
-    async fn log_range(
+    async fn log_ranges(
         &mut self,
-        partition: &TopicPartition,
+        partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<LogRange, KafkaError> {
-        let told = log_range(&self.base, partition, timeout);
+    ) -> Result<Vec<LogRange>, KafkaError> {
+        let told = log_ranges(self.native(), partitions, timeout);
         let fault = self.drain();
         told.map_err(|error| explain(error, fault))
     }
 }
 
-/// The range of a partition's log that a `read_committed` client can see.
-pub(super) fn log_range(
-    base: &BaseConsumer<Context>,
-    partition: &TopicPartition,
+/// The ranges of partitions' logs that a `read_committed` client can see, in the order asked.
+pub(super) fn log_ranges(
+    client: &NativeClient,
+    partitions: &[TopicPartition],
     timeout: Duration,
-) -> Result<LogRange, KafkaError> {
-    let call = "query_watermark_offsets";
-    let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-    let told = base.fetch_watermarks(&partition.topic, number, timeout);
-    let (start, end) = told.map_err(|error| {
-        let error = classify_binding(call, &error);
-        KafkaError { message: format!("{partition}: {}", error.message), ..error }
-    })?;
-    let offset = |offset: i64| {
-        u64::try_from(offset).map_err(|_| {
-            let message = format!("{partition}: offset {offset}");
-            KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
-        })
+) -> Result<Vec<LogRange>, KafkaError> {
+    let call = "ListOffsets";
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let told = |end| {
+        let told = raw::log_ends(client, plain(call, partitions)?, end, timeout);
+        told.map_err(|failure| classify(call, failure, Unflagged::Retriable))
     };
-    Ok(LogRange { start: offset(start)?, end: offset(end)? })
+    let (starts, ends) = (told(raw::LogEnd::First)?, told(raw::LogEnd::Last)?);
+    let range = |(partition, (start, end))| {
+        let offset = |offset: i64| {
+            u64::try_from(offset).map_err(|_| {
+                let message = format!("{partition}: offset {offset}");
+                KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
+            })
+        };
+        Ok(LogRange { start: offset(start)?, end: offset(end)? })
+    };
+    partitions.iter().zip(starts.into_iter().zip(ends)).map(range).collect()
 }

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as BindingError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
-use super::admin::log_range;
+use super::admin::log_ranges;
 use super::classify::classify_binding;
 use super::config::ClusterConfig;
 use super::context::Context;
@@ -93,12 +93,8 @@ fn ends(
     from: &ReadFrom,
     patience: Duration,
 ) -> Result<Ends, KafkaError> {
-    match from {
-        ReadFrom::Offset(partition, offset) => {
-            let range = log_range(consumer, partition, patience)?;
-            let start = range.start.max(*offset);
-            Ok(Ends::from([(partition.clone(), LogRange { start, ..range })]))
-        }
+    let (partitions, first) = match from {
+        ReadFrom::Offset(partition, offset) => (vec![partition.clone()], *offset),
         ReadFrom::Start(topic) => {
             let metadata = consumer
                 .fetch_metadata(Some(topic), patience)
@@ -111,13 +107,12 @@ fn ends(
             }
             let partitions = (0..u32::try_from(count).unwrap_or(u32::MAX))
                 .map(|number| TopicPartition::new(topic.as_str(), number));
-            let range = |partition: TopicPartition| {
-                let range = log_range(consumer, &partition, patience)?;
-                Ok((partition, range))
-            };
-            partitions.map(range).collect()
+            (partitions.collect(), 0)
         }
-    }
+    };
+    let ranges = log_ranges(consumer.client().native_client(), &partitions, patience)?;
+    let from = |range: LogRange| LogRange { start: range.start.max(first), ..range };
+    Ok(partitions.into_iter().zip(ranges.into_iter().map(from)).collect())
 }
 
 /// What librdkafka gets over by itself.

@@ -43,7 +43,13 @@ impl Worker {
         self.rebalances.push_back(Rebalance::Assigning { ids, asked: false });
     }
 
-    pub(super) fn on_recovered(&mut self, id: PartitionId, epoch: u64, found: &Found) {
+    pub(super) fn on_recovered(&mut self, found: &[(PartitionId, u64, Found)]) {
+        for (id, epoch, found) in found {
+            self.take_over(*id, *epoch, found);
+        }
+    }
+
+    fn take_over(&mut self, id: PartitionId, epoch: u64, found: &Found) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         if partition.epoch != epoch || partition.tenure != Tenure::Recovering {
             return;
@@ -184,10 +190,8 @@ impl Worker {
     fn ask(&mut self, ids: &[PartitionId]) {
         // What is recovered from the store must be all that was noted.
         self.write_journal();
-        for &partition in ids {
-            let epoch = self.take_up(partition);
-            self.effects.push_back(Effect::Recover { partition, epoch });
-        }
+        let begun = ids.iter().map(|&id| (id, self.take_up(id))).collect();
+        self.effects.push_back(Effect::Recover(begun));
     }
 
     /// Begins an ownership; gives its epoch.

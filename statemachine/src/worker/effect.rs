@@ -11,15 +11,11 @@ use super::stop::StopReason;
 #[derive(Debug, Clone, PartialEq)]
 #[must_use = "an effect that is not performed stalls the worker"]
 pub enum Effect {
-    /// Find out what Kafka and the store know of a partition; answered by `Input::Recovered`.
+    /// Find out what Kafka and the store know of these partitions, each with the ownership that
+    /// begins; answered by `Input::Recovered`, for all at once or for some at a time.
     ///
     /// All producer slots are open by then, so that no transaction of a former self is undecided.
-    Recover {
-        /// Which partition.
-        partition: PartitionId,
-        /// The ownership that begins.
-        epoch: u64,
-    },
+    Recover(Vec<(PartitionId, u64)>),
     /// End the group's assignment: fetching starts at these offsets.
     Assign(Vec<Start>),
     /// End the group's revocation.

@@ -13,14 +13,14 @@ use crate::state::{Reason, Verb};
 /// Something that happened outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// The group gives these partitions; answered by [`Effect::Recover`] for each and one
+    /// The group gives these partitions; answered by [`Effect::Recover`] and one
     /// [`Effect::Assign`].
     ///
     /// [`Effect::Recover`]: super::Effect::Recover
     /// [`Effect::Assign`]: super::Effect::Assign
     Assigned(Vec<PartitionId>),
-    /// What Kafka and the store know of a partition; answers `Recover`.
-    Recovered(PartitionId, u64, Box<Found>),
+    /// What Kafka and the store know of partitions, each with its ownership; answers `Recover`.
+    Recovered(Vec<(PartitionId, u64, Found)>),
     /// The group takes these partitions back; answered by one `Unassign`.
     Revoked(Vec<PartitionId>),
     /// These partitions may have another owner already; answered by one `Unassign`.

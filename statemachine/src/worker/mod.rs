@@ -178,7 +178,7 @@ impl Worker {
         }
         match input {
             Input::Assigned(ids) => self.on_assigned(ids),
-            Input::Recovered(id, epoch, found) => self.on_recovered(id, epoch, &found),
+            Input::Recovered(found) => self.on_recovered(&found),
             Input::Revoked(ids) => self.on_revoked(ids),
             Input::Lost(ids) => self.on_lost(ids),
             Input::Received { partition, epoch, spans, keys } => {

@@ -39,7 +39,10 @@ pub(crate) struct Story {
 
 fn show(effect: &Effect) -> String {
     match effect {
-        Effect::Recover { partition, .. } => format!("recover {}", partition.0),
+        Effect::Recover(begun) => {
+            let ids = begun.iter().map(|(id, _)| format!(" {}", id.0));
+            format!("recover{}", ids.collect::<String>())
+        }
         Effect::Assign(starts) => {
             let starts = starts.iter().map(|s| format!(" {}@{}", s.partition.0, s.offset));
             format!("assign{}", starts.collect::<String>())
@@ -192,7 +195,7 @@ impl Story {
         let (siblings, known) = (false, false);
         let (log_start, topic_id, runs) = (0, [7; 16], Vec::new());
         let found = Found { commit, siblings, known, log_start, log_end, topic_id, runs };
-        self.tell(Input::Recovered(id, epoch, Box::new(found)))
+        self.tell(Input::Recovered(vec![(id, epoch, found)]))
     }
 
     /// Another partition is owned from offset 0 on, and this many messages of it are handled.

@@ -45,7 +45,11 @@ impl Process {
 impl World {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Recover { partition, epoch } => self.on_recover(partition, epoch),
+            Effect::Recover(begun) => {
+                for (partition, epoch) in begun {
+                    self.on_recover(partition, epoch);
+                }
+            }
             Effect::Assign(starts) => {
                 let ids: Vec<_> = starts.iter().map(|start| start.partition).collect();
                 let Some(Wanted::Assign(wanted)) = self.process.wanted.pop_front() else {
@@ -508,7 +512,7 @@ impl World {
                     runs,
                 };
                 self.process.recovered.insert(id);
-                self.tell(Input::Recovered(partition, epoch, Box::new(found)));
+                self.tell(Input::Recovered(vec![(partition, epoch, found)]));
             }
         }
     }

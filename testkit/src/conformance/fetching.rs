@@ -1,6 +1,6 @@
 //! Fetching: order, limits, ends, pauses, positions.
 
-use countersign::kafka::{Admin, Consumer, Kafka, PollLimit, TopicPartition};
+use countersign::kafka::{Admin, Consumer, Kafka, LogRange, PollLimit, TopicPartition};
 use tokio::time::Instant;
 
 use super::reader::joined;
@@ -18,8 +18,9 @@ pub async fn abort_is_skipped_by_readers<C: Cluster>(cluster: &C) {
     reader.until("the end", |reader| reader.ends.get(&partition) == Some(&4)).await;
     assert_eq!(reader.of(topic, 0), ["a"]);
     let mut admin = cluster.client(&spec).admin().expect("valid settings");
-    let range = admin.log_range(&partition, DEADLINE).await.expect("the partition exists");
-    assert_eq!((range.start, range.end), (0, 4));
+    let asked = std::slice::from_ref(&partition);
+    let ranges = admin.log_ranges(asked, DEADLINE).await.expect("the partition exists");
+    assert_eq!(ranges, [LogRange { start: 0, end: 4 }]);
     cluster.produce(topic, 0, &["b"]).await;
     reader.until("the next end", |reader| reader.ends.get(&partition) == Some(&5)).await;
     assert_eq!(reader.of(topic, 0), ["a", "b"]);

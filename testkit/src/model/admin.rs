@@ -130,13 +130,16 @@ impl Admin for ModelAdmin {
         self.ask(Call::Metadata, "describe_groups", timeout, members).await
     }
 
-    async fn log_range(
+    async fn log_ranges(
         &mut self,
-        partition: &TopicPartition,
+        partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<LogRange, KafkaError> {
-        let range = |state: &mut State| Some(state.log_range(partition));
-        self.ask(Call::ListOffsets, "list_offsets", timeout, range).await?
+    ) -> Result<Vec<LogRange>, KafkaError> {
+        let ranges = |state: &mut State| {
+            let ranges = partitions.iter().map(|partition| state.log_range(partition));
+            Some(ranges.collect::<Result<_, _>>())
+        };
+        self.ask(Call::ListOffsets, "list_offsets", timeout, ranges).await?
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Call {
     Fetch,
     /// `Admin::committed`.
     OffsetFetch,
-    /// `Admin::log_range`.
+    /// `Admin::log_ranges`.
     ListOffsets,
     /// `Admin::topics` and `Admin::cluster_id`.
     Metadata,

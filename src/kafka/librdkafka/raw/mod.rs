@@ -16,8 +16,8 @@ mod produce;
 mod records;
 
 pub(super) use admin::{
-    Configured, Description, cluster_id, committed, committed_now, describe_setting,
-    describe_topics, members, reach,
+    Configured, Description, LogEnd, cluster_id, committed, committed_now, describe_setting,
+    describe_topics, log_ends, members, reach,
 };
 pub(super) use event::{Event, EventKind, Message, Rebalance};
 pub(super) use group::{

@@ -5,10 +5,12 @@
 
 mod configs;
 mod group;
+mod logs;
 mod topics;
 
 pub(in super::super) use configs::{Configured, describe_setting};
 pub(in super::super) use group::{committed_now, members};
+pub(in super::super) use logs::{LogEnd, log_ends};
 pub(in super::super) use topics::{Description, describe_topics};
 
 use std::ptr::{self, NonNull};
