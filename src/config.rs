@@ -217,6 +217,7 @@ impl Config {
             slots: self.slots(),
             commit_interval: self.commit_interval,
             commit_pause: self.commit_pause,
+            write_pause: (self.commit_interval / 10).min(WRITE_PAUSE_MAX),
             transaction_records: self.transaction_records,
             transaction_timeout: Duration::from_millis(u64::from(
                 self.cluster.transaction_timeout_ms,
@@ -235,6 +236,9 @@ impl Config {
         }
     }
 }
+
+/// How long few messages wait for others to be signed in with, beside a long commit interval.
+const WRITE_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Host name and store path: different for two processes on one machine, and kept by a restart.
 fn default_instance(store: &Path) -> String {

@@ -42,7 +42,8 @@ pub struct Settings {
     /// How long a revocation or a shutdown waits for work under way.
     pub leave_budget: Duration,
     /// How long after the beginning of a store write the next messages are admitted at the
-    /// earliest: each costs a flush, and under a trickle of messages each would have its own.
+    /// earliest, unless half of what may be under way waits for it: each costs a flush, and under
+    /// a trickle of messages each would have its own.
     pub write_pause: Duration,
     /// How long a lazy store write waits for another to ride with.
     pub lazy_write: Duration,
@@ -95,7 +96,7 @@ impl Settings {
             // Of 4,096 characters, the brokers' default.
             metadata_bytes: 3_069,
             leave_budget: Duration::from_secs(30),
-            write_pause: Duration::from_millis(3),
+            write_pause: Duration::from_millis(10),
             lazy_write: Duration::from_millis(50),
             start: StartAt::Earliest,
             expired: Expired::Fail,

@@ -161,6 +161,17 @@ fn messages_that_trickle_in_are_signed_in_together() {
 }
 
 #[test]
+fn half_of_what_may_be_under_way_is_worth_a_write() {
+    let write_pause = Duration::from_millis(3);
+    let mut story = Story::owning_with(Settings { write_pause, handle_records: 4, ..hasty() });
+    assert_eq!(story.received(0, 3), ["write 1, 0..=2 Start"]);
+    story.tell(Input::Stored { write: 1 });
+    story.finished(0, 3);
+    assert_eq!(story.received(3, 6), NOTHING);
+    assert_eq!(story.received(6, 7), ["write 2, 3..=6 Start"]);
+}
+
+#[test]
 fn what_follows_an_aborted_transaction_is_aborted_and_sent_again_in_order() {
     let mut story = Story::handling(2, 4);
     story.finished(0, 4);

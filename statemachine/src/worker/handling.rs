@@ -89,8 +89,7 @@ impl Worker {
     /// Admits what there is room for, one batch per write: what is admitted while another write is
     /// under way would only wait for it.
     fn admit(&mut self) {
-        let pause = self.settings.write_pause;
-        if self.journal.is_writing() || self.journal.admits_from(pause) > self.now {
+        if self.journal.is_writing() || self.admits_from() > self.now {
             return;
         }
         let write = self.journal.next_write();
@@ -104,6 +103,15 @@ impl Worker {
             self.note(moves);
             self.journal.hurry();
         }
+    }
+
+    /// From when on the next messages are admitted, if no write is under way. A flush costs the
+    /// same however little it holds: few messages wait for more.
+    fn admits_from(&self) -> Time {
+        if self.partitions.values().any(|p| p.fills_a_write(&self.settings)) {
+            return Time::ZERO;
+        }
+        self.journal.admits_from(self.settings.write_pause)
     }
 
     /// Begins runs of lanes, one of each partition in turn, as long as handlers are free.
@@ -157,8 +165,7 @@ impl Worker {
         let owned = self.partitions.values().filter(|p| p.tenure == Tenure::Owned);
         let is_received = owned.clone().any(|p| p.window.count(Phase::Received) > 0);
         let retries = owned.flat_map(|p| p.retries.values().copied());
-        let admission = self.journal.admits_from(self.settings.write_pause);
-        let admission = (is_received && !self.journal.is_writing()).then_some(admission);
+        let admission = (is_received && !self.journal.is_writing()).then(|| self.admits_from());
         // What is not due any more waits for something else.
         let admission = admission.filter(|&due| due > self.now);
         retries.chain(self.probe_due()).chain(admission).min()

@@ -48,9 +48,7 @@ impl Journal {
         self.stored < self.writes
     }
 
-    /// From when on the next messages are admitted, if no write is under way: each flush costs
-    /// the same however little it holds, so that many small ones would take more time than the
-    /// messages.
+    /// When the last write is `pause` ago.
     pub(super) fn admits_from(&self, pause: Duration) -> Time {
         self.began.map_or(Time::ZERO, |began| began + pause)
     }

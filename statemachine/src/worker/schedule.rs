@@ -153,6 +153,14 @@ impl Partition {
         admitted
     }
 
+    /// Whether so many messages can be admitted that it is worth a store write.
+    pub(crate) fn fills_a_write(&self, settings: &Settings) -> bool {
+        let quota = Quota::of(settings).all;
+        let under_way = self.under_way().saturating_sub(self.lanes.held());
+        let can = self.window.count(Phase::Received).min(quota.saturating_sub(under_way));
+        self.tenure == Tenure::Owned && can >= quota.div_ceil(2)
+    }
+
     /// Store writes up to `write` are flushed: what they admitted may be handled.
     pub(super) fn stored(&mut self, write: u64) {
         let ready = self.window.change(|phase| match phase {
