@@ -156,14 +156,12 @@ async fn recover(
     let logs = persistently(|| scout.log_ranges(names.clone())).await?;
     let runs = clerk.runs(begun.iter().map(|(known, _)| known.id).collect()).await?;
     let mut topics = Topics::default();
-    let mut found = Vec::with_capacity(begun.len());
-    for ((((known, epoch), commit), log), runs) in
-        begun.into_iter().zip(commits).zip(logs).zip(runs)
-    {
+    let mut all = Vec::with_capacity(begun.len());
+    let told = begun.into_iter().zip(commits).zip(logs.into_iter().zip(runs));
+    for (((identified, epoch), commit), (log, runs)) in told {
         let commit = commit.map(commit_of);
-        let alone = known.siblings < 2;
-        let siblings = commit.is_none() && !alone && topics.have_commits(scout, &known).await?;
-        let found_here = Found {
+        let siblings = commit.is_none() && topics.have_commits(scout, &identified).await?;
+        let found = Found {
             commit,
             siblings,
             // A message that was only signed in proves no commit: the first one may never have
@@ -171,12 +169,12 @@ async fn recover(
             known: runs.iter().any(|run| run.history.state.is_confirmed()),
             log_start: log.start,
             log_end: log.end,
-            topic_id: known.topic_id,
+            topic_id: identified.topic_id,
             runs,
         };
-        found.push((known.id, epoch, found_here));
+        all.push((identified.id, epoch, found));
     }
-    Ok(found)
+    Ok(all)
 }
 
 /// Whether the group has a commit of any partition, by topic.
@@ -184,18 +182,21 @@ async fn recover(
 struct Topics(BTreeMap<Arc<str>, bool>);
 
 impl Topics {
-    /// Asks once for each topic. The partition itself has no commit, or had none just now, and
-    /// nobody but its owner makes one.
+    /// Whether siblings of a partition without a commit have one. Asked once for each topic, of all
+    /// its partitions: nobody but its owner makes a commit of the one that is asked for.
     async fn have_commits(
         &mut self,
         scout: &Scout,
-        known: &Identified,
+        identified: &Identified,
     ) -> Result<bool, KafkaError> {
-        let topic = &known.partition.topic;
+        let topic = &identified.partition.topic;
+        if identified.siblings < 2 {
+            return Ok(false);
+        }
         if let Some(have) = self.0.get(topic) {
             return Ok(*have);
         }
-        let partitions: Vec<_> = (0..known.siblings)
+        let partitions: Vec<_> = (0..identified.siblings)
             .map(|partition| TopicPartition::new(topic.clone(), partition))
             .collect();
         let have = persistently(|| scout.any_committed(partitions.clone())).await?;

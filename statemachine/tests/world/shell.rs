@@ -730,10 +730,7 @@ impl World {
         self.healing = true;
         self.refused.clear();
         let mut choice = Choice(0);
-        if self.process.draining {
-            self.finish_drain();
-            self.restart(&mut choice);
-        }
+        self.finish_drain(&mut choice);
         let rounds = if self.kafka.has_pills { 3_000 } else { 400 };
         for round in 0..rounds {
             self.turn(round);
@@ -778,10 +775,14 @@ impl World {
         self.kafka.logs.iter().all(|log| log.commit.is_some() && log.position() == log.end())
     }
 
-    fn finish_drain(&mut self) {
+    /// One that is ended by a message meanwhile is started anew, and nobody asks that to drain.
+    fn finish_drain(&mut self, choice: &mut Choice) {
         for round in 0..200 {
-            if self.process.stopped.is_some() {
+            if !self.process.draining {
                 return;
+            }
+            if self.process.stopped.is_some() {
+                return self.restart(choice);
             }
             self.turn(round);
             let ours = (0..PARTITIONS).filter(|&p| self.group[p as usize] == Member::Ours);
