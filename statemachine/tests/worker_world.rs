@@ -97,3 +97,14 @@ proptest! {
         live_with(world, &choices);
     }
 }
+
+/// Offsets of an aborted transaction, say, between the position and what ends the process.
+#[test]
+fn a_message_that_ends_the_process_is_found_behind_a_gap() {
+    let mut world = World::new(settings(2));
+    world.kafka.has_pills = true;
+    world.kafka.log(0).messages = [vec![false; 26], vec![true; 3]].concat();
+    world.heal();
+    let blamed = world.suspected();
+    assert!(blamed.len() >= 3 && blamed.iter().all(|(_, _, is_pill)| *is_pill), "{blamed:?}");
+}

@@ -52,6 +52,8 @@ pub(crate) struct Caution {
     pub(crate) takeovers: u32,
     /// Messages below it are tried one at a time.
     pub(crate) until: Option<u64>,
+    /// Where the log ended at the takeover: what came later was not under way.
+    log_end: u64,
     /// The message that was announced when the process ended, and how often.
     pub(crate) suspect: Option<(u64, u32)>,
     /// The message that is being tried.
@@ -77,6 +79,7 @@ impl Caution {
             takeovers: if metadata.released { 0 } else { metadata.takeovers },
             until: until.filter(|&until| until > position),
             suspect,
+            log_end: found.log_end,
             few: settings.takeover_records.max(1),
             ..Self::default()
         };
@@ -113,6 +116,13 @@ impl Caution {
             until = until.min(last);
         }
         self.until = self.until.max(Some(until)).filter(|&until| until > position);
+    }
+
+    /// There is no message in a gap of the log. It is messages that are counted: there may be
+    /// more offsets of aborted transactions behind the position than are looked at.
+    pub(crate) fn pass_gap(&mut self, gap: Span) {
+        let further = |until: u64| until.saturating_add(gap.len()).min(self.log_end).max(until);
+        self.until = self.until.map(|until| if gap.first < until { further(until) } else { until });
     }
 
     /// What a commit tells.

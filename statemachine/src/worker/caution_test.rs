@@ -111,3 +111,19 @@ fn an_announcement_counts_if_nobody_lived_to_take_it_back() {
     assert_eq!(of(&over).suspect, Some((POSITION + 3, 2)));
     assert_eq!(of(&over).until, Some(POSITION + 4), "it is tried again");
 }
+
+#[test]
+fn a_gap_below_is_not_counted_and_what_came_later_is_not_tried() {
+    let careful = CommitMetadata { careful: Some(POSITION + FEW), ..metadata() };
+    let passed = |log_end, first, end| {
+        let mut caution = Caution::of(&careful, &found(log_end, Vec::new()), &us("us", 1));
+        caution.pass_gap(Span { first, end });
+        caution.until
+    };
+    let all = Some(POSITION + FEW);
+    assert_eq!(passed(u64::MAX, POSITION + FEW, POSITION + 200), all, "it is not below");
+    assert_eq!(passed(u64::MAX, POSITION, POSITION + 50), Some(POSITION + FEW + 50));
+    assert_eq!(passed(u64::MAX, POSITION, POSITION + 500), Some(POSITION + FEW + 500));
+    assert_eq!(passed(POSITION + FEW + 7, POSITION, POSITION + 500), Some(POSITION + FEW + 7));
+    assert_eq!(passed(POSITION + 3, POSITION, POSITION + 500), all);
+}

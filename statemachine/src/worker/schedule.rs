@@ -64,6 +64,9 @@ impl Partition {
         self.lanes.note(spans, keys, self.received);
         for span in spans {
             let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
+            if let Some(gap) = Span::new(self.received, unseen.first) {
+                self.caution.pass_gap(gap);
+            }
             let done = self.window.spans(|phase| phase == Phase::Done);
             known.extend(done.iter().filter_map(|span| span.intersect(unseen)));
             for fresh in without(unseen, &done) {
