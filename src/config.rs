@@ -15,6 +15,9 @@ use crate::store::Damage;
 /// The least that names an author and lists something beyond the position.
 const METADATA_BYTES_MIN: usize = 512;
 
+/// How long few messages wait for others to be signed in with, beside a long commit interval.
+const WRITE_PAUSE_MAX: Duration = Duration::from_millis(10);
+
 /// The settings of a processor. [`Config::new`] has defaults for everything that has no name.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -236,9 +239,6 @@ impl Config {
         }
     }
 }
-
-/// How long few messages wait for others to be signed in with, beside a long commit interval.
-const WRITE_PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Host name and store path: different for two processes on one machine, and kept by a restart.
 fn default_instance(store: &Path) -> String {

@@ -9,59 +9,14 @@ use countersign_statemachine::Verb;
 use super::*;
 use crate::control::{AskError, ask};
 use crate::driver::{Host, Inbox, News};
-use crate::kafka::{Admin, Committed, KafkaError, LogRange, Member, Members, Topic};
+use crate::kafka::{FakeAdmin, Member};
 use crate::store::{Identity, Journal, JournalOptions, MemoryStore};
 
-/// Knows that the partition 9 of any topic is somebody else's.
-struct Admins;
-
-impl Admin for Admins {
-    async fn cluster_id(&mut self, _: Duration) -> Result<String, KafkaError> {
-        Ok("cluster".to_owned())
-    }
-
-    async fn topics(&mut self, _: &[Arc<str>], _: Duration) -> Result<Vec<Topic>, KafkaError> {
-        Ok(Vec::new())
-    }
-
-    async fn max_message_bytes(
-        &mut self,
-        _: &[Arc<str>],
-        _: Duration,
-    ) -> Result<Vec<Option<u32>>, KafkaError> {
-        Ok(Vec::new())
-    }
-
-    async fn committed(
-        &mut self,
-        _: &[TopicPartition],
-        _: Duration,
-    ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        Ok(Vec::new())
-    }
-
-    async fn any_committed(
-        &mut self,
-        _: &[TopicPartition],
-        _: Duration,
-    ) -> Result<bool, KafkaError> {
-        Ok(false)
-    }
-
-    async fn members(&mut self, _: Duration) -> Result<Members, KafkaError> {
-        let (id, host) = ("m".to_owned(), "/10.0.0.7".to_owned());
-        let member = Member { id, instance: Some("other-0".to_owned()), host };
-        let assigned = [(TopicPartition::new("orders", 9), member.clone())];
-        Ok(Members { is_stable: true, all: vec![member], assigned: assigned.into() })
-    }
-
-    async fn log_ranges(
-        &mut self,
-        of: &[TopicPartition],
-        _: Duration,
-    ) -> Result<Vec<LogRange>, KafkaError> {
-        Ok(of.iter().map(|_| LogRange { start: 0, end: 0 }).collect())
-    }
+/// Knows that partition 9 is somebody else's.
+fn admin() -> FakeAdmin {
+    let (id, host) = ("m".to_owned(), "/10.0.0.7".to_owned());
+    let member = Member { id, instance: Some("other-0".to_owned()), host };
+    FakeAdmin::owned(TopicPartition::new("orders", 9), member)
 }
 
 /// A worker that owns one partition, and does what it is told.
@@ -104,7 +59,7 @@ fn clerk() -> Clerk {
 }
 
 fn serving(store: &Path, desk: &Desk) -> Server {
-    let scout = Scout::start(Admins, Host::Tasks);
+    let scout = Scout::start(admin(), Host::Tasks);
     Server::start(store, desk.clone(), clerk(), scout).expect("the path is short")
 }
 
@@ -196,11 +151,6 @@ async fn a_path_that_is_too_long_is_told() {
     let store = dir.path().join("x".repeat(120));
     let unheard = asked(&store, request(3)).await;
     assert!(matches!(unheard, Err(AskError::PathTooLong { .. })), "{unheard:?}");
-    let scout = Scout::start(Admins, Host::Tasks);
-    let identity =
-        Identity { cluster_id: "c".to_owned(), group: "g".to_owned(), instance: "i".to_owned() };
-    let options = JournalOptions::new(1, 1);
-    let journal = Journal::open(Box::new(MemoryStore::new(Arc::default())), &identity, options);
-    let clerk = Clerk::start(journal.expect("it is new"), Host::Tasks);
-    assert!(Server::start(&store, desk, clerk, scout).is_none());
+    let scout = Scout::start(admin(), Host::Tasks);
+    assert!(Server::start(&store, desk, clerk(), scout).is_none());
 }

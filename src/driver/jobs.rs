@@ -196,9 +196,8 @@ impl Topics {
         if let Some(have) = self.0.get(topic) {
             return Ok(*have);
         }
-        let partitions: Vec<_> = (0..identified.siblings)
-            .map(|partition| TopicPartition::new(topic.clone(), partition))
-            .collect();
+        let partitions: Vec<_> =
+            TopicPartition::all_of(topic.clone(), identified.siblings).collect();
         let have = persistently(|| scout.any_committed(partitions.clone())).await?;
         self.0.insert(topic.clone(), have);
         Ok(have)

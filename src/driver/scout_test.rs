@@ -1,69 +1,10 @@
 //! What the scout makes of topics that are not known.
 
 use super::*;
-use crate::kafka::{Committed, LogRange};
-
-/// Knows every topic once it has been there for this long.
-struct Admins(Instant, Duration);
-
-impl Admin for Admins {
-    async fn cluster_id(&mut self, _: Duration) -> Result<String, KafkaError> {
-        Ok("cluster".to_owned())
-    }
-
-    async fn topics(&mut self, names: &[Arc<str>], _: Duration) -> Result<Vec<Topic>, KafkaError> {
-        let Self(created, age) = *self;
-        if created.elapsed() < age {
-            let (kind, message) = (ErrorKind::UnknownTopic, "no such topic");
-            return Err(KafkaError::new("topics", kind, Disposition::Retriable, message));
-        }
-        let topic = |name: &Arc<str>| Topic { name: name.clone(), id: [1; 16], partitions: 1 };
-        Ok(names.iter().map(topic).collect())
-    }
-
-    async fn max_message_bytes(
-        &mut self,
-        names: &[Arc<str>],
-        _: Duration,
-    ) -> Result<Vec<Option<u32>>, KafkaError> {
-        Ok(names.iter().map(|_| None).collect())
-    }
-
-    async fn committed(
-        &mut self,
-        of: &[TopicPartition],
-        _: Duration,
-    ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        Ok(of.iter().map(|_| None).collect())
-    }
-
-    async fn any_committed(
-        &mut self,
-        _: &[TopicPartition],
-        _: Duration,
-    ) -> Result<bool, KafkaError> {
-        Ok(false)
-    }
-
-    async fn members(&mut self, _: Duration) -> Result<Members, KafkaError> {
-        Ok(Members {
-            is_stable: true,
-            all: Vec::new(),
-            assigned: std::collections::BTreeMap::new(),
-        })
-    }
-
-    async fn log_ranges(
-        &mut self,
-        of: &[TopicPartition],
-        _: Duration,
-    ) -> Result<Vec<LogRange>, KafkaError> {
-        Ok(of.iter().map(|_| LogRange { start: 0, end: 0 }).collect())
-    }
-}
+use crate::kafka::FakeAdmin;
 
 async fn asked(known_after: Duration, patience: Duration) -> Result<Vec<Topic>, KafkaError> {
-    let scout = Scout::start(Admins(Instant::now(), known_after), Host::Tasks);
+    let scout = Scout::start(FakeAdmin::known_from(Instant::now() + known_after), Host::Tasks);
     existing(&scout, &["in".into()], patience).await
 }
 

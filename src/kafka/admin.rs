@@ -40,7 +40,7 @@ pub struct Topic {
 impl Topic {
     /// All of its partitions, in order.
     pub fn all(&self) -> impl Iterator<Item = TopicPartition> + '_ {
-        (0..self.partitions).map(|number| TopicPartition::new(Arc::clone(&self.name), number))
+        TopicPartition::all_of(Arc::clone(&self.name), self.partitions)
     }
 }
 

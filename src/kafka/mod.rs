@@ -10,12 +10,16 @@
 mod admin;
 mod batch;
 mod error;
+#[cfg(test)]
+mod fake;
 pub mod librdkafka;
 mod size;
 
 pub use admin::{Admin, Committed, LogRange, Member, Members, Topic};
 pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
+#[cfg(test)]
+pub(crate) use fake::FakeAdmin;
 pub use size::{DEFAULT_BATCH_BYTES, Sizes, batch_bytes};
 
 use std::fmt;
@@ -38,6 +42,11 @@ impl TopicPartition {
     /// Names a partition.
     pub fn new(topic: impl Into<Arc<str>>, partition: u32) -> Self {
         Self { topic: topic.into(), partition }
+    }
+
+    /// Names the partitions of a topic that has `count` of them, in order.
+    pub fn all_of(topic: Arc<str>, count: u32) -> impl Iterator<Item = Self> {
+        (0..count).map(move |partition| Self { topic: Arc::clone(&topic), partition })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_statemachine::Disposition;
 use rdkafka::client::NativeClient;
@@ -218,7 +218,8 @@ impl Admin for LibrdAdmin {
     }
 }
 
-/// The ranges of partitions' logs that a `read_committed` client can see, in the order asked.
+/// The ranges of partitions' logs that a `read_committed` client can see, in the order asked. Waits
+/// at most `timeout`.
 pub(super) fn log_ranges(
     client: &NativeClient,
     partitions: &[TopicPartition],
@@ -228,8 +229,10 @@ pub(super) fn log_ranges(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
+    let deadline = Instant::now() + timeout;
     let told = |end| {
-        let told = raw::log_ends(client, plain(call, partitions)?, end, timeout);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let told = raw::log_ends(client, plain(call, partitions)?, end, left);
         told.map_err(|failure| classify(call, failure, Unflagged::Retriable))
     };
     let (starts, ends) = (told(raw::LogEnd::First)?, told(raw::LogEnd::Last)?);

@@ -105,9 +105,8 @@ fn ends(
                 let kind = ErrorKind::UnknownTopic;
                 return Err(KafkaError::new("metadata", kind, Disposition::Permanent, message));
             }
-            let partitions = (0..u32::try_from(count).unwrap_or(u32::MAX))
-                .map(|number| TopicPartition::new(topic.as_str(), number));
-            (partitions.collect(), 0)
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            (TopicPartition::all_of(topic.as_str().into(), count).collect(), 0)
         }
     };
     let ranges = log_ranges(consumer.client().native_client(), &partitions, patience)?;

@@ -121,8 +121,11 @@ impl Caution {
     /// There is no message in a gap of the log. It is messages that are counted: there may be
     /// more offsets of aborted transactions behind the position than are looked at.
     pub(crate) fn pass_gap(&mut self, gap: Span) {
-        let further = |until: u64| until.saturating_add(gap.len()).min(self.log_end).max(until);
-        self.until = self.until.map(|until| if gap.first < until { further(until) } else { until });
+        if let Some(until) = &mut self.until
+            && gap.first < *until
+        {
+            *until = until.saturating_add(gap.len()).min(self.log_end).max(*until);
+        }
     }
 
     /// What a commit tells.

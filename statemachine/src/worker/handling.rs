@@ -111,7 +111,7 @@ impl Worker {
         if self.partitions.values().any(|p| p.fills_a_write(&self.settings)) {
             return Time::ZERO;
         }
-        self.journal.admits_from(self.settings.write_pause)
+        self.journal.rests_until(self.settings.write_pause)
     }
 
     /// Begins runs of lanes, one of each partition in turn, as long as handlers are free.

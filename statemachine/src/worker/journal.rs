@@ -49,7 +49,7 @@ impl Journal {
     }
 
     /// When the last write is `pause` ago.
-    pub(super) fn admits_from(&self, pause: Duration) -> Time {
+    pub(super) fn rests_until(&self, pause: Duration) -> Time {
         self.began.map_or(Time::ZERO, |began| began + pause)
     }
 

@@ -87,12 +87,15 @@ impl Partition {
         self.received.max(ahead).max(failed)
     }
 
-    /// Messages that are admitted and not finished: a crash interrupts no more of them.
+    /// Messages that are admitted and not finished, but for those that a retry holds: a crash
+    /// interrupts no more of them.
     fn under_way(&self) -> u64 {
-        [Phase::Admitting { write: 0 }, Phase::Ready, Phase::Running, Phase::Waiting]
-            .map(|phase| self.window.count(phase))
-            .iter()
-            .sum()
+        let admitted: u64 =
+            [Phase::Admitting { write: 0 }, Phase::Ready, Phase::Running, Phase::Waiting]
+                .map(|phase| self.window.count(phase))
+                .iter()
+                .sum();
+        admitted.saturating_sub(self.lanes.held())
     }
 
     /// Whether the metadata holds what is done, what is `sendable`, so many runs of messages more,
@@ -115,8 +118,7 @@ impl Partition {
         } else {
             0
         };
-        let under_way = self.under_way().saturating_sub(self.lanes.held());
-        most.saturating_sub(under_way + waits)
+        most.saturating_sub(self.under_way() + waits)
     }
 
     /// Up to where messages are admitted: those that have to be tried come before all others.
@@ -134,7 +136,7 @@ impl Partition {
         let quota = Quota::of(settings);
         let (mut left, end) = (self.may_admit(), self.admits_until());
         while left > 0 {
-            let under_way = self.under_way().saturating_sub(self.lanes.held());
+            let under_way = self.under_way();
             let Some((lane, at)) = self.lanes.next(under_way, quota) else { break };
             if at >= end {
                 break;
@@ -159,8 +161,8 @@ impl Partition {
     /// Whether so many messages can be admitted that it is worth a store write.
     pub(crate) fn fills_a_write(&self, settings: &Settings) -> bool {
         let quota = Quota::of(settings).all;
-        let under_way = self.under_way().saturating_sub(self.lanes.held());
-        let can = self.window.count(Phase::Received).min(quota.saturating_sub(under_way));
+        let room = quota.saturating_sub(self.under_way());
+        let can = self.window.count(Phase::Received).min(room);
         self.tenure == Tenure::Owned && can >= quota.div_ceil(2)
     }
 

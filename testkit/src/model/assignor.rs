@@ -106,9 +106,9 @@ fn balance(
     mut assignment: Assignment,
 ) -> Assignment {
     let taken: BTreeSet<TopicPartition> = assignment.values().flatten().cloned().collect();
-    let all = topics.iter().flat_map(|(topic, partitions)| {
-        (0..*partitions).map(|partition| TopicPartition::new(topic.clone(), partition))
-    });
+    let all = topics
+        .iter()
+        .flat_map(|(topic, partitions)| TopicPartition::all_of(topic.clone(), *partitions));
     for partition in all.filter(|partition| !taken.contains(partition)) {
         let least = members
             .iter()

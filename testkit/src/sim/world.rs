@@ -194,10 +194,8 @@ impl World {
 
     /// Every input partition.
     pub fn partitions(&self) -> Vec<TopicPartition> {
-        let of = |(topic, count): &(String, u32)| {
-            let topic = topic.clone();
-            (0..*count).map(move |partition| TopicPartition::new(topic.as_str(), partition))
-        };
+        let of =
+            |(topic, count): &(String, u32)| TopicPartition::all_of(topic.as_str().into(), *count);
         self.inputs.iter().flat_map(of).collect()
     }
 

@@ -9,7 +9,7 @@ use rdkafka::bindings as rd;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::{bytes, text};
+use super::{bytes, check, text};
 use crate::kafka::TopicPartition;
 use crate::kafka::librdkafka::classify::Failure;
 use crate::kafka::librdkafka::context;
@@ -204,6 +204,29 @@ pub(super) unsafe fn elements(
     }
     // SAFETY: the list has `cnt` elements, and they live as long as it does.
     unsafe { std::slice::from_raw_parts(list.elems, len) }
+}
+
+/// Reads each element of a list by `read`; one that has failed fails them all.
+///
+/// # Safety
+/// `list` is null or a list of librdkafka's that is alive.
+pub(super) unsafe fn read_each<T>(
+    list: *const rd::rd_kafka_topic_partition_list_t,
+    read: impl Fn(&rd::rd_kafka_topic_partition_t) -> T,
+) -> Result<Vec<T>, Failure> {
+    // SAFETY: the caller's promise.
+    let elements = unsafe { list.as_ref().map_or(&[][..], |list| elements(list)) };
+    elements.iter().map(|element| check(element.err).map(|()| read(element))).collect()
+}
+
+/// A committed offset and its metadata.
+///
+/// # Safety
+/// `element` is an element of a list of librdkafka's.
+pub(super) unsafe fn offset_of(element: &rd::rd_kafka_topic_partition_t) -> (i64, Vec<u8>) {
+    // SAFETY: the list owns the metadata of its elements.
+    let metadata = unsafe { bytes(element.metadata, element.metadata_size) };
+    (element.offset, metadata.unwrap_or_default().to_vec())
 }
 
 /// # Safety

@@ -10,8 +10,8 @@ use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::super::event::{elements, partition_of};
-use super::super::{Event, Failure, bytes, check, read, text};
+use super::super::event::{elements, offset_of, partition_of, read_each};
+use super::super::{Event, Failure, read, text};
 use super::{ask, no_memory};
 use crate::kafka::{Member, Members};
 
@@ -138,12 +138,6 @@ fn read_offsets(answer: &Event) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
             return Err(failure);
         }
         let list = rd::rd_kafka_group_result_partitions(group);
-        let Some(list) = list.as_ref() else { return Ok(Vec::new()) };
-        let offset = |element: &rd::rd_kafka_topic_partition_t| {
-            check(element.err)?;
-            let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
-            Ok((element.offset, metadata.to_vec()))
-        };
-        elements(list).iter().map(offset).collect()
+        read_each(list, |element| offset_of(element))
     }
 }

@@ -7,7 +7,7 @@ use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::super::event::elements;
+use super::super::event::read_each;
 use super::super::{Failure, check, millis};
 
 /// One end of a log, as the client's isolation level shows it.
@@ -42,7 +42,6 @@ pub(in super::super::super) fn log_ends(
     // before they are read.
     unsafe {
         check(rd::rd_kafka_offsets_for_times(client.ptr(), list.ptr(), millis(timeout)))?;
-        let Some(list) = list.ptr().as_ref() else { return Ok(Vec::new()) };
-        elements(list).iter().map(|element| check(element.err).map(|()| element.offset)).collect()
+        read_each(list.ptr(), |element| element.offset)
     }
 }

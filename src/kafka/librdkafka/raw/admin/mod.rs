@@ -21,8 +21,8 @@ use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::event::elements;
-use super::{Event, EventKind, Failure, Queue, bytes, check, millis, text};
+use super::event::{offset_of, read_each};
+use super::{Event, EventKind, Failure, Queue, check, millis, text};
 
 /// The cluster's id; `None` if no broker has told it yet.
 pub(in super::super) fn cluster_id(client: &NativeClient) -> Option<String> {
@@ -71,15 +71,7 @@ pub(in super::super) fn committed(
     // before they are read; their metadata lives as long as the list.
     unsafe {
         check(rd::rd_kafka_committed(client.ptr(), list.ptr(), millis(timeout)))?;
-        let Some(list) = list.ptr().as_ref() else { return Ok(Vec::new()) };
-        elements(list)
-            .iter()
-            .map(|element| {
-                check(element.err)?;
-                let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
-                Ok((element.offset, metadata.to_vec()))
-            })
-            .collect()
+        read_each(list.ptr(), |element| offset_of(element))
     }
 }
 
