@@ -18,6 +18,7 @@ mod producer;
 mod raw;
 mod reader;
 mod settings;
+mod topics;
 
 pub use admin::LibrdAdmin;
 pub use config::{Assignor, ClusterConfig, Compression, GroupProtocol, SettingError};

@@ -7,15 +7,13 @@
 //!
 //! # How a flush waits
 //!
-//! While `rd_kafka_flush` waits, nothing lingers (`rk_flushing`), so that it is called for the
-//! whole of a flush, while another thread reads the events. An idempotent producer has one request
-//! per partition under way (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for
-//! requests), and what stands behind it and does not linger is due at once: the thread of the
-//! broker polls without a pause until the answer is there. That is why `linger.ms` is long:
-//! batches are sent when they are full, and the rest with the transaction's end. Calling
-//! `rd_kafka_flush` for a moment per delivery report, which spares the polling, made transactions
-//! a fifth slower: on a busy machine the moment is over before the thread of the broker has woken
-//! up.
+//! An idempotent producer has one request per partition under way
+//! (`rd_kafka_toppar_producer_serve` takes the *messages* in flight for requests), and what stands
+//! behind it and does not linger is due at once: the thread of the broker polls without a pause
+//! until the answer is there. That is why `linger.ms` is long. Batches are sent when they are full,
+//! and a flush waits for their reports first. Only then `rd_kafka_flush` is called, beside which
+//! nothing lingers (`rk_flushing`), for what does not fill a batch; meanwhile another thread reads
+//! the events.
 
 use std::ffi::CString;
 use std::fmt;
@@ -36,8 +34,9 @@ use super::context::Context;
 use super::events::{common, explain};
 use super::group::LibrdGroup;
 use super::lists::list;
-use super::raw::{self, Event, EventKind, GroupMetadata, Held, Message, Queue, Topic};
+use super::raw::{self, Event, EventKind, GroupMetadata, Held, Message, Queue};
 use super::settings;
+use super::topics::Topics;
 use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes};
 
 /// How long a flush goes on before it is looked at whether a record has failed.
@@ -77,18 +76,24 @@ struct Seen {
 }
 
 impl Seen {
-    fn read(&mut self, mut event: Event) {
+    fn read(&mut self, mut event: Event, topics: &mut Topics) {
         if event.kind() != EventKind::Delivery {
             self.fault = common("producer", &event).or_else(|| self.fault.take());
             return;
         }
-        if !event.has_failed() {
-            return;
+        let (records, has_failed) = (event.message_count(), event.has_failed());
+        if let Some(first) = event.next_message() {
+            topics.reported(&first, records);
+            self.read_report(&first);
         }
-        while let Some(report) = event.next_message() {
-            if self.failed.is_none() {
-                self.failed = report.failure().map(|failure| undelivered(&report, &failure));
-            }
+        while has_failed && let Some(report) = event.next_message() {
+            self.read_report(&report);
+        }
+    }
+
+    fn read_report(&mut self, report: &Message<'_>) {
+        if self.failed.is_none() {
+            self.failed = report.failure().map(|failure| undelivered(report, &failure));
         }
     }
 }
@@ -119,12 +124,14 @@ impl LibrdProducer {
             return Err(config_error("the transactional id is empty"));
         }
         let settings = settings::producer(config, transactional_id, sizes);
+        let full =
+            settings::full_batch(&settings).map_err(|error| classify_binding(call, &error))?;
         let base = BaseProducer::from_config_and_context(&settings, Context)
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::main(base.client().native_client())
             .ok_or_else(|| config_error("the producer has no queue"))?;
         Ok(Self {
-            topics: Topics::default(),
+            topics: Topics::new(full),
             queue,
             base,
             held: Held::default(),
@@ -186,9 +193,13 @@ impl LibrdProducer {
 
     /// Reads the events that wait.
     fn drain(&mut self) {
-        while let Some(event) = self.queue.poll(Duration::ZERO) {
-            self.seen.read(event);
-        }
+        while self.read_one(Duration::ZERO) {}
+    }
+
+    /// Reads an event; gives whether one came in time.
+    fn read_one(&mut self, timeout: Duration) -> bool {
+        let event = self.queue.poll(timeout);
+        event.map(|event| self.seen.read(event, &mut self.topics)).is_some()
     }
 
     /// Makes a call that fails with a timeout if events are not read meanwhile: aborted records
@@ -202,13 +213,13 @@ impl LibrdProducer {
         if raw::in_flight(native) == 0 {
             return act(native);
         }
-        let (queue, seen) = (&self.queue, &mut self.seen);
+        let (queue, seen, topics) = (&self.queue, &mut self.seen, &mut self.topics);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Acquire) {
                     if let Some(event) = queue.poll(Duration::from_millis(100)) {
-                        seen.read(event);
+                        seen.read(event, topics);
                     }
                 }
             });
@@ -237,36 +248,6 @@ impl LibrdProducer {
     }
 }
 
-/// The handles of topics. There are few, and records come in runs of one.
-#[derive(Debug, Default)]
-struct Topics {
-    open: Vec<(Arc<str>, Topic)>,
-    last: usize,
-}
-
-impl Topics {
-    /// The handle of a topic, opened with its first record.
-    fn get(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<&Topic, KafkaError> {
-        let is = |(open, _): &(Arc<str>, Topic)| Arc::ptr_eq(open, name) || open == name;
-        if !self.open.get(self.last).is_some_and(is) {
-            self.last = match self.open.iter().position(is) {
-                Some(index) => index,
-                None => self.open(native, name)?,
-            };
-        }
-        Ok(&self.open[self.last].1)
-    }
-
-    fn open(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<usize, KafkaError> {
-        let call = "topic_new";
-        let words = CString::new(&**name).map_err(|error| classify_binding(call, &error.into()))?;
-        let topic = Topic::new(native, &words)
-            .map_err(|error| classify(call, error, Unflagged::Abortable))?;
-        self.open.push((Arc::clone(name), topic));
-        Ok(self.open.len() - 1)
-    }
-}
-
 impl Producer for LibrdProducer {
     type Group = LibrdGroup;
 
@@ -281,6 +262,7 @@ impl Producer for LibrdProducer {
     fn begin(&mut self) -> Result<(), KafkaError> {
         self.drain();
         self.held.release(self.base.client().native_client());
+        self.topics.forget_sent();
         self.seen = Seen::default();
         raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
     }
@@ -308,7 +290,9 @@ impl Producer for LibrdProducer {
             let message =
                 format!("a record for {}/{}: {}", output.topic, output.partition, failure.message);
             classify(call, Failure { message, ..failure }, Unflagged::Abortable)
-        })
+        })?;
+        self.topics.sent(output);
+        Ok(())
     }
 
     async fn flush(&mut self, in_flight: usize, timeout: Duration) -> Result<(), KafkaError> {
@@ -328,8 +312,13 @@ impl Producer for LibrdProducer {
                 let error = KafkaError::new("flush", kind, Disposition::Retriable, message);
                 return Err(explain(error, self.seen.fault.take()));
             }
+            let look = LOOK.min(left);
+            if self.topics.hold_a_batch() {
+                self.read_one(look);
+                continue;
+            }
             let flush = |native: &NativeClient| {
-                raw::flush(native, LOOK.min(left));
+                raw::flush(native, look);
                 Ok(())
             };
             self.while_draining(flush).map_err(self.error("flush"))?;
@@ -374,9 +363,7 @@ impl Drop for LibrdProducer {
         raw::purge(self.native());
         let start = Instant::now();
         while raw::in_flight(self.native()) > 0 && start.elapsed() < PURGE {
-            if let Some(event) = self.queue.poll(LOOK) {
-                self.seen.read(event);
-            }
+            self.read_one(LOOK);
         }
         self.held.release(self.base.client().native_client());
     }

@@ -6,6 +6,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError as BindingError;
 
 use super::config::{Assignor, ClusterConfig, GroupProtocol, SettingError};
+use super::topics::Full;
 use crate::kafka::{DEFAULT_BATCH_BYTES, Sizes};
 
 /// Which client a setting is for.
@@ -294,6 +295,14 @@ pub(super) fn producer(
         client.set("batch.size", sizes.batch_bytes.clamp(1, BATCH_BYTES_MAX).to_string());
     }
     client
+}
+
+/// When a batch of a producer with these settings is full.
+pub(super) fn full_batch(settings: &ClientConfig) -> Result<Full, BindingError> {
+    let native = settings.create_native_config()?;
+    let number = |name| native.get(name).map(|value| value.trim().parse().unwrap_or(u32::MAX));
+    let (bytes, records) = (number("batch.size")?, number("batch.num.messages")?);
+    Ok(Full { bytes: bytes.into(), records: records as usize })
 }
 
 /// The settings of the client for questions. It never joins the group.

@@ -92,6 +92,12 @@ impl Event {
         Code::from(unsafe { rd::rd_kafka_event_error(self.0.as_ptr()) }) != Code::NoError
     }
 
+    /// How many delivery reports were not taken.
+    pub(in super::super) fn message_count(&self) -> usize {
+        // SAFETY: the event is alive.
+        unsafe { rd::rd_kafka_event_message_count(self.0.as_ptr()) }
+    }
+
     /// The error of the event.
     pub(in super::super) fn failure(&self) -> Failure {
         // SAFETY: the event is alive; its words are copied. `is_fatal` reads a field that only
