@@ -42,8 +42,8 @@ pub struct Settings {
     /// How long a revocation or a shutdown waits for work under way.
     pub leave_budget: Duration,
     /// How long after the beginning of a store write the next messages are admitted at the
-    /// earliest, unless half of what may be under way waits for it: each costs a flush, and under
-    /// a trickle of messages each would have its own.
+    /// earliest, unless half of what may be under way of a partition waits for it, of whatever
+    /// partitions: each costs a flush, and under a trickle of messages each would have its own.
     pub write_pause: Duration,
     /// How long a lazy store write waits for another to ride with.
     pub lazy_write: Duration,

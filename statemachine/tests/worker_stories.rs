@@ -172,6 +172,20 @@ fn half_of_what_may_be_under_way_is_worth_a_write() {
 }
 
 #[test]
+fn messages_of_several_partitions_are_worth_a_write_together() {
+    let write_pause = Duration::from_millis(3);
+    let mut story = Story::owning_with(Settings { write_pause, handle_records: 4, ..hasty() });
+    let another = (PartitionId(1), 2);
+    story.owning_another(another.0, another.1);
+    assert_eq!(story.received(0, 3), ["write 1, 0..=2 Start"]);
+    story.tell(Input::Stored { write: 1 });
+    story.finished(0, 3);
+    assert_eq!(story.received(3, 5), NOTHING);
+    assert_eq!(story.received_of(another, 0, 1), NOTHING);
+    assert_eq!(story.received_of(another, 1, 2), ["write 2, 3..=4 Start, 0..=1 Start"]);
+}
+
+#[test]
 fn what_follows_an_aborted_transaction_is_aborted_and_sent_again_in_order() {
     let mut story = Story::handling(2, 4);
     story.finished(0, 4);

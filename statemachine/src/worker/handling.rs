@@ -9,6 +9,7 @@ use crate::transition::Event;
 
 use super::effect::Effect;
 use super::input::Failure;
+use super::lanes::Quota;
 use super::partition::{Partition, Tenure};
 use super::window::Phase;
 use super::{Time, Worker};
@@ -108,7 +109,8 @@ impl Worker {
     /// From when on the next messages are admitted, if no write is under way. A flush costs the
     /// same however little it holds: few messages wait for more.
     fn admits_from(&self) -> Time {
-        if self.partitions.values().any(|p| p.fills_a_write(&self.settings)) {
+        let waiting: u64 = self.partitions.values().map(|p| p.admissible(&self.settings)).sum();
+        if waiting >= Quota::of_a_write(&self.settings) {
             return Time::ZERO;
         }
         self.journal.rests_until(self.settings.write_pause)

@@ -22,6 +22,11 @@ const ADMITTED_RUNS: u64 = 2;
 const BEHIND_MIN: u64 = 64;
 
 impl Quota {
+    /// So many messages, of whatever partitions, are worth a store write.
+    pub(super) fn of_a_write(settings: &Settings) -> u64 {
+        Self::of(settings).all.div_ceil(2)
+    }
+
     fn of(settings: &Settings) -> Self {
         match settings.order {
             Order::Partition => {
@@ -158,12 +163,13 @@ impl Partition {
         admitted
     }
 
-    /// Whether so many messages can be admitted that it is worth a store write.
-    pub(crate) fn fills_a_write(&self, settings: &Settings) -> bool {
-        let quota = Quota::of(settings).all;
-        let room = quota.saturating_sub(self.under_way());
-        let can = self.window.count(Phase::Received).min(room);
-        self.tenure == Tenure::Owned && can >= quota.div_ceil(2)
+    /// How many messages wait for a store write that admits them.
+    pub(crate) fn admissible(&self, settings: &Settings) -> u64 {
+        if self.tenure != Tenure::Owned {
+            return 0;
+        }
+        let room = Quota::of(settings).all.saturating_sub(self.under_way());
+        self.window.count(Phase::Received).min(room)
     }
 
     /// Store writes up to `write` are flushed: what they admitted may be handled.

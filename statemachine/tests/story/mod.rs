@@ -198,20 +198,33 @@ impl Story {
         self.tell(Input::Recovered(vec![(id, epoch, found)]))
     }
 
-    /// Another partition is owned from offset 0 on, and this many messages of it are handled.
-    pub(crate) fn handling_another(&mut self, id: PartitionId, epoch: u64, n: u64) {
+    /// Another partition is owned from offset 0 on.
+    pub(crate) fn owning_another(&mut self, id: PartitionId, epoch: u64) {
         self.tell(Input::Assigned(vec![id]));
         let label = Label::Foreign(String::new());
         self.found((id, epoch), Some(Commit { offset: 0, label }), 0);
-        let (spans, keys) = (vec![span(0, n)], Vec::new());
-        self.tell(Input::Received { partition: id, epoch, spans, keys });
+    }
+
+    /// Another partition is owned from offset 0 on, and this many messages of it are handled.
+    pub(crate) fn handling_another(&mut self, id: PartitionId, epoch: u64, n: u64) {
+        self.owning_another(id, epoch);
+        self.received_of((id, epoch), 0, n);
         let handle = self.tell(Input::Stored { write: epoch });
         assert_eq!(handle, [format!("handle {} attempt 0", span(0, n))]);
     }
 
     pub(crate) fn received(&mut self, first: u64, end: u64) -> Vec<String> {
+        self.received_of((P, 1), first, end)
+    }
+
+    pub(crate) fn received_of(
+        &mut self,
+        (partition, epoch): (PartitionId, u64),
+        first: u64,
+        end: u64,
+    ) -> Vec<String> {
         let (spans, keys) = (vec![span(first, end)], Vec::new());
-        self.tell(Input::Received { partition: P, epoch: 1, spans, keys })
+        self.tell(Input::Received { partition, epoch, spans, keys })
     }
 
     pub(crate) fn at_end(&mut self, offset: u64) -> Vec<String> {
