@@ -4,12 +4,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::process;
 use std::time::{Duration, Instant};
 
 use countersign::kafka::librdkafka::{ClusterConfig, LibrdKafka};
 use countersign::kafka::{Kafka as _, Output, Producer as _, Sizes};
 use countersign_testkit::broker::{LocalKafka, LocalKafkaOptions};
+use countersign_testkit::process::processor_time;
 use countersign_testkit::proxy::api_key;
 use futures::executor::block_on;
 
@@ -18,17 +19,9 @@ const LONG: Duration = Duration::from_secs(30);
 /// How long the broker takes for each batch. All of them take less than what is lingered for.
 const DELAY: Duration = Duration::from_millis(80);
 
-/// Of a quarter of a batch each: three full batches and a rest.
+/// Three fit into a batch, and the fourth fills it: four full batches and a rest.
 const RECORDS: u32 = 14;
 const RECORD_BYTES: usize = 250_000;
-
-/// User and system time of this process, by ticks of 10 ms.
-fn processor_time() -> Duration {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
-    Duration::from_millis(ticks.sum::<u64>() * 10)
-}
 
 /// librdkafka polls without a pause for whatever stands behind a request and is due, and beside
 /// `rd_kafka_flush` everything is.
@@ -53,12 +46,13 @@ fn a_flush_of_several_batches_of_a_partition_leaves_the_processor_alone() {
     block_on(producer.flush(0, LONG)).unwrap();
 
     proxy.delay(api_key::PRODUCE, DELAY);
-    let (start, used_before) = (Instant::now(), processor_time());
+    let used = || processor_time(process::id()).unwrap();
+    let (start, used_before) = (Instant::now(), used());
     for _ in 0..RECORDS {
         producer.send_one(record.clone(), None).unwrap();
     }
     block_on(producer.flush(0, LONG)).unwrap();
-    let (took, used) = (start.elapsed(), processor_time().saturating_sub(used_before));
+    let (took, used) = (start.elapsed(), used().saturating_sub(used_before));
     block_on(producer.commit(LONG)).unwrap();
     assert!(took > 3 * DELAY, "the requests went side by side: {took:?}");
     assert!(used < took / 4, "{used:?} of processor time in {took:?}");

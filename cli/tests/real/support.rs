@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use countersign::provenance::{HEADER, Provenance};
 use countersign_testkit::broker::LocalKafka;
+use countersign_testkit::process::processor_time;
 use countersign_testkit::reader::{
     Isolation, LoadRecord, OwnedRecord, committed_offsets, for_each, load, read_all,
 };
@@ -280,13 +281,7 @@ impl Process {
 
     /// The processor time it has used.
     pub(crate) fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name of the program is in brackets and may hold spaces.
-        let after = stat.rsplit_once(')').unwrap().1;
-        let ticks =
-            |index: usize| -> u64 { after.split_whitespace().nth(index).unwrap().parse().unwrap() };
-        // Linux shows hundredths of a second, whatever its clock.
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+        processor_time(self.child.id()).unwrap()
     }
 }
 

@@ -13,7 +13,8 @@
 //! until the answer is there. That is why `linger.ms` is long. Batches are sent when they are full,
 //! and a flush waits for their reports first. Only then `rd_kafka_flush` is called, beside which
 //! nothing lingers (`rk_flushing`), for what does not fill a batch; meanwhile another thread reads
-//! the events.
+//! the events. Calling it for a moment at a time does not do: on a busy machine the moment is over
+//! before the thread of the broker has woken up.
 
 use std::ffi::CString;
 use std::fmt;
@@ -282,16 +283,20 @@ impl Producer for LibrdProducer {
         }
         let native = self.base.client().native_client();
         let topic = self.topics.get(native, &output.topic)?;
-        raw::produce(native, topic, (outputs, index), mark, &mut self.held).map_err(|failure| {
-            if failure.code == Code::Fatal {
-                let fatal = raw::fatal_error(native).unwrap_or(failure);
-                return classify(call, fatal, Unflagged::Fatal);
-            }
-            let message =
-                format!("a record for {}/{}: {}", output.topic, output.partition, failure.message);
-            classify(call, Failure { message, ..failure }, Unflagged::Abortable)
-        })?;
-        self.topics.sent(output);
+        raw::produce(native, &topic.handle, (outputs, index), mark, &mut self.held).map_err(
+            |failure| {
+                if failure.code == Code::Fatal {
+                    let fatal = raw::fatal_error(native).unwrap_or(failure);
+                    return classify(call, fatal, Unflagged::Fatal);
+                }
+                let message = format!(
+                    "a record for {}/{}: {}",
+                    output.topic, output.partition, failure.message
+                );
+                classify(call, Failure { message, ..failure }, Unflagged::Abortable)
+            },
+        )?;
+        topic.sent(output);
         Ok(())
     }
 
@@ -315,13 +320,13 @@ impl Producer for LibrdProducer {
             let look = LOOK.min(left);
             if self.topics.hold_a_batch() {
                 self.read_one(look);
-                continue;
+            } else {
+                let flush = |native: &NativeClient| {
+                    raw::flush(native, look);
+                    Ok(())
+                };
+                self.while_draining(flush).map_err(self.error("flush"))?;
             }
-            let flush = |native: &NativeClient| {
-                raw::flush(native, look);
-                Ok(())
-            };
-            self.while_draining(flush).map_err(self.error("flush"))?;
         }
     }
 

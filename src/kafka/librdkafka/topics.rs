@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rdkafka::client::NativeClient;
 
 use super::classify::{Unflagged, classify, classify_binding};
@@ -30,10 +31,11 @@ pub(super) struct Topics {
     full: Full,
 }
 
+/// A topic that records were sent to.
 #[derive(Debug)]
-struct Open {
+pub(super) struct Open {
     name: Arc<str>,
-    handle: Topic,
+    pub(super) handle: Topic,
     unreported: BTreeMap<u32, Unreported>,
 }
 
@@ -61,17 +63,27 @@ impl Unreported {
     }
 }
 
+impl Open {
+    /// A record was handed over. Key and value are what librdkafka counts.
+    pub(super) fn sent(&mut self, output: &Output) {
+        let len = |data: &Option<Bytes>| data.as_ref().map_or(0, Bytes::len);
+        let size = len(&output.key) + len(&output.value);
+        let unreported = self.unreported.entry(output.partition).or_default();
+        unreported.add(u32::try_from(size).unwrap_or(u32::MAX));
+    }
+}
+
 impl Topics {
     pub(super) fn new(full: Full) -> Self {
         Self { open: Vec::new(), last: 0, full }
     }
 
-    /// The handle of a topic, opened with its first record.
+    /// A topic, opened with its first record.
     pub(super) fn get(
         &mut self,
         native: &NativeClient,
         name: &Arc<str>,
-    ) -> Result<&Topic, KafkaError> {
+    ) -> Result<&mut Open, KafkaError> {
         let is = |open: &Open| Arc::ptr_eq(&open.name, name) || open.name == *name;
         if !self.open.get(self.last).is_some_and(is) {
             self.last = match self.open.iter().position(is) {
@@ -79,7 +91,7 @@ impl Topics {
                 None => self.open(native, name)?,
             };
         }
-        Ok(&self.open[self.last].handle)
+        Ok(&mut self.open[self.last])
     }
 
     fn open(&mut self, native: &NativeClient, name: &Arc<str>) -> Result<usize, KafkaError> {
@@ -89,15 +101,6 @@ impl Topics {
             .map_err(|error| classify(call, error, Unflagged::Abortable))?;
         self.open.push(Open { name: Arc::clone(name), handle, unreported: BTreeMap::new() });
         Ok(self.open.len() - 1)
-    }
-
-    /// A record was handed over, of the topic whose handle was given last. Keys and values are what
-    /// librdkafka counts.
-    pub(super) fn sent(&mut self, output: &Output) {
-        let len = |data: &Option<bytes::Bytes>| data.as_ref().map_or(0, bytes::Bytes::len);
-        let size = len(&output.key) + len(&output.value);
-        let unreported = self.open[self.last].unreported.entry(output.partition).or_default();
-        unreported.add(u32::try_from(size).unwrap_or(u32::MAX));
     }
 
     /// Reports of so many records came, of which this is the first; all are of one partition.

@@ -109,11 +109,11 @@ impl Worker {
     /// From when on the next messages are admitted, if no write is under way. A flush costs the
     /// same however little it holds: few messages wait for more.
     fn admits_from(&self) -> Time {
-        let waiting: u64 = self.partitions.values().map(|p| p.admissible(&self.settings)).sum();
-        if waiting >= Quota::of_a_write(&self.settings) {
-            return Time::ZERO;
-        }
-        self.journal.rests_until(self.settings.write_pause)
+        let rested = self.journal.rests_until(self.settings.write_pause);
+        let waiting =
+            || self.partitions.values().map(|p| p.admissible(&self.settings)).sum::<u64>();
+        let is_worth_it = || waiting() >= Quota::of_a_write(&self.settings);
+        if rested > self.now && is_worth_it() { Time::ZERO } else { rested }
     }
 
     /// Begins runs of lanes, one of each partition in turn, as long as handlers are free.
