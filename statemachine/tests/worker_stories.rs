@@ -84,6 +84,17 @@ fn a_transaction_waits_for_what_is_under_way_up_to_its_interval() {
 }
 
 #[test]
+fn a_transaction_does_not_wait_for_what_waits_for_a_write_to_the_store() {
+    let write_pause = Duration::from_millis(50);
+    let mut story = Story::owning_with(Settings { write_pause, ..hasty() });
+    story.received(0, 1);
+    story.tell(Input::Stored { write: 1 });
+    assert_eq!(story.received(1, 2), NOTHING, "it is to be written with others");
+    assert_eq!(story.finished(0, 1), ["send 0 #1 0", "flush 0"]);
+    assert_eq!(story.after(50, Input::Tick), ["write 2, 1 Start"]);
+}
+
+#[test]
 fn a_transaction_of_many_messages_ends_with_its_interval() {
     let mut story = Story::owning_with(hasty());
     story.received(0, 1_000);

@@ -187,17 +187,13 @@ impl Worker {
         Some(self.early_end().map_or(back.due, |early| early.min(back.due)))
     }
 
-    /// When the open transaction ends although its interval is not over: everything that was read
-    /// is part of it, so that it would wait for nothing but chance.
+    /// When the open transaction ends although its interval is not over: everything that is signed
+    /// in is part of it. What was read since then waits for the next write to the store anyway.
     fn early_end(&self) -> Option<Time> {
         let back = self.transactions.back()?;
         let is_under_way = |phase| match phase {
-            Phase::Received
-            | Phase::Admitting { .. }
-            | Phase::Ready
-            | Phase::Running
-            | Phase::Finished => true,
-            Phase::Waiting | Phase::Sent { .. } | Phase::Done => false,
+            Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
+            Phase::Received | Phase::Waiting | Phase::Sent { .. } | Phase::Done => false,
         };
         let more = self.partitions.values().any(|p| p.window.any(is_under_way));
         if back.stage != Stage::Filling || back.messages >= FEW || more {
