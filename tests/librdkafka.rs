@@ -596,6 +596,34 @@ fn records_come_back_whole() {
     assert_eq!(got.into_inner(), sent);
 }
 
+/// The queue holds a hundred records, so that the call stops within what it hands over at once.
+#[test]
+fn a_full_queue_tells_where_to_go_on() {
+    const RECORDS: usize = 250;
+    let topic = unique("full");
+    create(&topic, 1);
+    let mut config = config(&unique("full"), &topic);
+    config.extra.insert("producer.queue.buffering.max.messages".into(), "100".into());
+    let mut producer = started(&kafka(config), "full");
+    let outputs = (0..RECORDS).map(|n| Output {
+        timestamp: (n % 30 == 20).then_some(1_234),
+        ..output(&topic, 0, format!("{n:03}"))
+    });
+    let outputs = Arc::new(outputs.collect::<Vec<_>>());
+    producer.begin().unwrap();
+    let (mut left, mut stops) = (0..RECORDS, Vec::new());
+    while let Err(unsent) = producer.send(&outputs, left.clone(), None) {
+        assert_eq!(unsent.error.kind, ErrorKind::QueueFull, "{unsent}");
+        stops.push(unsent.index);
+        left.start = unsent.index;
+        block_on(producer.flush(0, LONG)).unwrap();
+    }
+    assert_eq!(stops, [100, 200]);
+    commit(&mut producer);
+    let (values, _) = read_all(&topic, 1);
+    assert!(values.into_iter().eq((0..RECORDS).map(|n| format!("{n:03}"))));
+}
+
 #[test]
 fn a_start_that_is_gone_is_out_of_range() {
     let topic = unique("gone");

@@ -11,7 +11,7 @@ use crate::kafka::TopicPartition;
 use super::Driver;
 use super::clerk::Clerk;
 use super::inbox::{Inbox, News};
-use super::run::Results;
+use super::results::Results;
 
 /// An operator's order about one message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::kafka::{Batch, KafkaError, TopicPartition};
 use crate::store::StoreError;
 
 use super::desk::Wish;
-use super::run::Results;
+use super::results::Results;
 
 /// Something that happened outside of the driver.
 #[derive(Debug)]

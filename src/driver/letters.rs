@@ -12,7 +12,7 @@ use crate::provenance::Mark;
 use crate::wall_clock::now_ms;
 
 use super::Driver;
-use super::run::Results;
+use super::results::Results;
 
 /// Where dead letters go.
 #[derive(Debug, Clone)]

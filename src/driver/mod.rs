@@ -20,6 +20,7 @@ mod letters;
 mod parts;
 mod poll;
 mod rate;
+mod results;
 mod run;
 mod scout;
 mod shelf;

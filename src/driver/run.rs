@@ -1,6 +1,5 @@
 //! One run of messages on its way through the handler.
 
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +9,12 @@ use countersign_statemachine::{PartitionId, Reason, Span};
 use tokio::time::timeout;
 
 use crate::handler::{Message, Outputs, Source, Topics, Work, failure_of_panic};
-use crate::kafka::{Batch, Output, Record};
+use crate::kafka::{Batch, Record};
 
 use super::brake::Brake;
 use super::inbox::{Inbox, News};
 use super::rate::Rate;
+use super::results::Draft;
 use super::solo::{Gate, Turn};
 
 /// The messages of a run.
@@ -45,81 +45,6 @@ impl RunInput {
             let from = batch.index_of(span.first).max(*fresh);
             (from..batch.index_of(span.end)).filter_map(move |index| batch.record(index))
         })
-    }
-}
-
-/// The outputs of messages of one lane, ready to be sent, and to be sent again.
-#[derive(Debug)]
-pub(crate) struct Results {
-    index: Index,
-    outputs: Arc<Vec<Output>>,
-}
-
-/// The same while messages are still being handled.
-#[derive(Debug, Default)]
-pub(crate) struct Draft {
-    index: Index,
-    outputs: Vec<Output>,
-}
-
-/// Where the outputs of each message are.
-#[derive(Debug, Default)]
-struct Index {
-    /// The messages, in order, each span with how many messages there are before it.
-    spans: Vec<(Span, usize)>,
-    /// Where the outputs of each message end.
-    ends: Vec<usize>,
-}
-
-impl Index {
-    fn push(&mut self, offset: u64, end: usize) {
-        match self.spans.last_mut() {
-            Some((span, _)) if span.end == offset => span.end += 1,
-            _ => self.spans.push((Span::one(offset), self.ends.len())),
-        }
-        self.ends.push(end);
-    }
-}
-
-impl Draft {
-    fn push(&mut self, offset: u64) {
-        self.index.push(offset, self.outputs.len());
-    }
-
-    fn finish(self) -> Results {
-        Results { index: self.index, outputs: Arc::new(self.outputs) }
-    }
-}
-
-impl Results {
-    /// One message with these outputs.
-    pub(super) fn of(offset: u64, outputs: Vec<Output>) -> Self {
-        let mut draft = Draft { outputs, ..Draft::default() };
-        draft.push(offset);
-        draft.finish()
-    }
-
-    /// The messages.
-    pub(super) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
-        self.index.spans.iter().map(|(span, _)| *span)
-    }
-
-    /// All outputs, in order.
-    pub(super) fn outputs(&self) -> &Arc<Vec<Output>> {
-        &self.outputs
-    }
-
-    /// Where among them those of the message at `offset` are.
-    pub(super) fn places(&self, offset: u64) -> Range<usize> {
-        let Index { spans, ends } = &self.index;
-        let nth = spans.partition_point(|(span, _)| span.end <= offset);
-        let Some((span, before)) = spans.get(nth).filter(|(span, _)| span.contains(offset)) else {
-            return 0..0;
-        };
-        let end = |index: usize| ends.get(index).copied().unwrap_or(0);
-        let index = usize::try_from(offset - span.first).map_or(usize::MAX, |at| before + at);
-        let from = index.checked_sub(1).map_or(0, end);
-        from..end(index)
     }
 }
 
@@ -218,7 +143,7 @@ impl Progress {
     /// Reports what was done since the last report.
     pub(crate) fn report(&mut self) {
         let draft = std::mem::take(&mut self.draft);
-        if !draft.index.ends.is_empty() {
+        if !draft.is_empty() {
             let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
             let results = Arc::new(draft.finish());
             self.inbox.send(News::Finished { partition, epoch, lane, results });
@@ -263,7 +188,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
     let mut outputs = 0;
     while let Ok(news) = news.try_recv() {
         if let News::Finished { results, .. } = news {
-            outputs += results.outputs.len();
+            outputs += results.outputs().len();
         }
     }
     outputs
@@ -318,7 +243,7 @@ mod tests {
         while let Ok(it) = news.try_recv() {
             match it {
                 News::Finished { results, .. } => {
-                    let outputs = results.outputs.iter();
+                    let outputs = results.outputs().iter();
                     values.extend(
                         outputs.map(|output| output.value.clone().unwrap_or_default().to_vec()),
                     );
@@ -474,7 +399,7 @@ mod tests {
         progress.failed(8, failure);
         let Ok(News::Finished { results, .. }) = news.try_recv() else { panic!("7 is finished") };
         assert_eq!(results.spans().collect::<Vec<_>>(), [Span::one(7)]);
-        assert_eq!(results.outputs.len(), 1);
+        assert_eq!(results.outputs().len(), 1);
         assert!(matches!(news.try_recv(), Ok(News::Failed { offset: 8, .. })));
     }
 
@@ -492,7 +417,7 @@ mod tests {
         while let Ok(it) = news.try_recv() {
             match it {
                 News::Finished { results, .. } => {
-                    let outputs = results.outputs.iter();
+                    let outputs = results.outputs().iter();
                     values.extend(outputs.map(|it| it.value.clone().unwrap_or_default().to_vec()));
                 }
                 News::Yielded { .. } => has_yielded = true,

@@ -11,7 +11,7 @@ use crate::kafka::{Batch, Record, TopicPartition};
 
 use super::brake::Brake;
 use super::budget::{self, Share};
-use super::run::Results;
+use super::results::Results;
 
 /// A run that is under way; it is cancelled when this is dropped.
 #[derive(Debug)]

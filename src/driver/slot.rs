@@ -5,6 +5,7 @@
 //! worker's. The clock of the duration rule starts when nothing is in flight any more.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use countersign_statemachine::{Author, Disposition, PartitionId, Span};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::kafka::{CommitOffset, ErrorKind, Kafka, KafkaError, Producer, Sizes, TopicPartition};
+use crate::kafka::{
+    CommitOffset, ErrorKind, Kafka, KafkaError, Producer, Sizes, TopicPartition, Unsent,
+};
 use crate::provenance::Mark;
 
 use super::inbox::{Inbox, News};
-use super::run::Results;
+use super::results::Results;
 
 /// What the worker orders of a slot.
 #[derive(Debug)]
@@ -190,44 +193,59 @@ impl<K: Kafka> SlotLoop<K> {
     async fn send(&mut self, sending: &Sending) -> CallResult {
         self.begin()?;
         let mark = self.config.provenance.then(|| Mark::new(&sending.author, &sending.partition));
-        for (span, results) in &sending.parts {
-            for offset in span.first..span.end {
-                self.send_message(offset, sending.id, results, mark.as_ref()).await?;
+        for &(span, ref results) in &sending.parts {
+            *self.outputs.entry(sending.id).or_default() += results.places(span).len() as u64;
+            match &mark {
+                Some(mark) => self.send_marked(span, sending.id, results, mark).await?,
+                None => self.hand_over(results.places(span), sending.id, results).await?,
             }
         }
         Ok(())
     }
 
-    async fn send_message(
+    /// Each mark is of one output.
+    async fn send_marked(
         &mut self,
-        offset: u64,
+        span: Span,
         id: PartitionId,
         results: &Results,
-        mark: Option<&Mark>,
+        mark: &Mark,
     ) -> CallResult {
-        let places = results.places(offset);
-        let of = u32::try_from(places.len()).unwrap_or(u32::MAX);
-        for (n, index) in (1_u32..).zip(places) {
-            if let Some(mark) = mark {
+        for offset in span.first..span.end {
+            let places = results.places(Span::one(offset));
+            let of = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            for (n, index) in (1_u32..).zip(places) {
                 mark.write(offset, n, of, &mut self.mark);
+                self.hand_over(index..index + 1, id, results).await?;
             }
-            let mut keep = QUEUE_FULL_KEEP;
-            loop {
-                let mark = mark.map(|_| self.mark.as_bytes());
-                let Some(producer) = &mut self.producer else { return Ok(()) };
-                match producer.send(results.outputs(), index, mark) {
-                    Ok(()) => break,
-                    Err(error) if error.kind == ErrorKind::QueueFull => {
-                        self.make_room(keep).await?;
-                        // A few large records can fill it, too.
-                        keep /= 2;
-                    }
-                    Err(error) => return Err((Call::Send, error, Some((id, offset)))),
+        }
+        Ok(())
+    }
+
+    async fn hand_over(
+        &mut self,
+        mut left: Range<usize>,
+        id: PartitionId,
+        results: &Results,
+    ) -> CallResult {
+        let mut keep = QUEUE_FULL_KEEP;
+        loop {
+            let mark = self.config.provenance.then_some(self.mark.as_bytes());
+            let Some(producer) = &mut self.producer else { return Ok(()) };
+            match producer.send(results.outputs(), left.clone(), mark) {
+                Ok(()) => return Ok(()),
+                Err(Unsent { index, error }) if error.kind == ErrorKind::QueueFull => {
+                    // A few large records can fill it, too.
+                    keep = if index == left.start { keep / 2 } else { QUEUE_FULL_KEEP };
+                    left.start = index;
+                    self.make_room(keep).await?;
+                }
+                Err(Unsent { index, error }) => {
+                    let message = results.message_of(index).map(|offset| (id, offset));
+                    return Err((Call::Send, error, message));
                 }
             }
         }
-        *self.outputs.entry(id).or_default() += u64::from(of);
-        Ok(())
     }
 
     async fn make_room(&mut self, keep: usize) -> CallResult {

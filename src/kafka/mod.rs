@@ -24,6 +24,7 @@ pub use size::{DEFAULT_BATCH_BYTES, Sizes, batch_bytes};
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -238,6 +239,17 @@ pub struct CommitOffset {
     pub metadata: String,
 }
 
+/// An output that a producer did not take.
+#[derive(Debug, thiserror::Error)]
+#[error("output {index}: {error}")]
+pub struct Unsent {
+    /// Which one it is; all before it are taken.
+    pub index: usize,
+    /// Why.
+    #[source]
+    pub error: KafkaError,
+}
+
 /// A transactional producer, driven by one thread.
 ///
 /// Calls follow librdkafka's transactional API (`rdkafka.h`, "Transactional producer API").
@@ -255,29 +267,30 @@ pub trait Producer: Send + 'static {
     /// The producer is in no state for it.
     fn begin(&mut self) -> Result<(), KafkaError>;
 
-    /// Hands `outputs[index]` over for sending. The producer may keep the outputs until they are
-    /// flushed, so that it need not copy them. `mark` becomes the value of the provenance header
-    /// and replaces one that the output carries.
+    /// Hands some of the outputs over for sending, in their order. The producer may keep them until
+    /// they are flushed, so that it need not copy them. `mark` becomes the value of the provenance
+    /// header of each and replaces one that it carries.
     ///
     /// # Errors
-    /// [`ErrorKind::QueueFull`]: wait with [`flush`](Producer::flush) and send it again. Others:
-    /// the record is *not* part of the transaction, although a commit would succeed.
+    /// Of the first that was not taken. [`ErrorKind::QueueFull`]: none behind it is taken either;
+    /// wait with [`flush`](Producer::flush) and send them again. Others: the record is *not* part
+    /// of the transaction, although a commit would succeed, and those behind it may be.
     ///
     /// # Panics
-    /// There is no such output.
+    /// There are no such outputs.
     fn send(
         &mut self,
         outputs: &Arc<Vec<Output>>,
-        index: usize,
+        which: Range<usize>,
         mark: Option<&[u8]>,
-    ) -> Result<(), KafkaError>;
+    ) -> Result<(), Unsent>;
 
     /// Hands a single record over.
     ///
     /// # Errors
     /// See [`send`](Producer::send).
     fn send_one(&mut self, output: Output, mark: Option<&[u8]>) -> Result<(), KafkaError> {
-        self.send(&Arc::new(vec![output]), 0, mark)
+        self.send(&Arc::new(vec![output]), 0..1, mark).map_err(|unsent| unsent.error)
     }
 
     /// Waits until at most `in_flight` records are without a delivery report.

@@ -17,6 +17,7 @@ mod lists;
 mod producer;
 mod raw;
 mod reader;
+mod seen;
 mod settings;
 mod topics;
 

@@ -18,6 +18,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -32,19 +33,20 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use super::classify::{Failure, Unflagged, classify, classify_binding};
 use super::config::ClusterConfig;
 use super::context::Context;
-use super::events::{common, explain};
+use super::events::explain;
 use super::group::LibrdGroup;
 use super::lists::list;
-use super::raw::{self, Event, EventKind, GroupMetadata, Held, Message, Queue};
+use super::raw::{self, GroupMetadata, Held, Queue};
+use super::seen::Seen;
 use super::settings;
 use super::topics::Topics;
-use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes};
+use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes, Unsent};
 
 /// How long a flush goes on before it is looked at whether a record has failed.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How many records are sent before delivery reports are read, which frees what they are about.
-const SENT_MAX: u32 = 1_024;
+const SENT_MAX: usize = 1_024;
 
 /// How long a connection is waited for before it is asked for again.
 const CONNECT: Duration = Duration::from_millis(50);
@@ -64,45 +66,29 @@ pub struct LibrdProducer {
     held: Held,
     seen: Seen,
     /// Since the events were read.
-    sent: u32,
+    sent: usize,
 }
 
-/// What the events have told.
-#[derive(Debug, Default)]
-struct Seen {
-    /// The first failed delivery of this transaction.
-    failed: Option<KafkaError>,
-    /// The last fault of the client, to be told with a timeout.
-    fault: Option<KafkaError>,
+/// How many outputs, from the first on, go to the same partition and are only key and value.
+fn plain_alike(outputs: &[Output]) -> usize {
+    let Some(first) = outputs.first() else { return 0 };
+    let is_alike = |output: &&Output| {
+        let is_plain = output.headers.is_empty() && output.timestamp.is_none();
+        let is_there = output.partition == first.partition && output.topic == first.topic;
+        is_plain && is_there
+    };
+    outputs.iter().take(SENT_MAX).take_while(is_alike).count()
 }
 
-impl Seen {
-    fn read(&mut self, mut event: Event, topics: &mut Topics) {
-        if event.kind() != EventKind::Delivery {
-            self.fault = common("producer", &event).or_else(|| self.fault.take());
-            return;
-        }
-        let (records, has_failed) = (event.message_count(), event.has_failed());
-        if let Some(first) = event.next_message() {
-            topics.reported(&first, records);
-            self.read_report(&first);
-        }
-        while has_failed && let Some(report) = event.next_message() {
-            self.read_report(&report);
-        }
+fn refused(native: &NativeClient, output: &Output, failure: Failure) -> KafkaError {
+    let call = "produce";
+    if failure.code == Code::Fatal {
+        let fatal = raw::fatal_error(native).unwrap_or(failure);
+        return classify(call, fatal, Unflagged::Fatal);
     }
-
-    fn read_report(&mut self, report: &Message<'_>) {
-        if self.failed.is_none() {
-            self.failed = report.failure().map(|failure| undelivered(report, &failure));
-        }
-    }
-}
-
-fn undelivered(report: &Message<'_>, failure: &Failure) -> KafkaError {
-    let topic = String::from_utf8_lossy(report.topic());
-    let message = format!("a record for {topic}/{}: {}", report.partition(), failure.message);
-    classify("delivery", Failure::of(failure.code, message), Unflagged::Abortable)
+    let message =
+        format!("a record for {}/{}: {}", output.topic, output.partition, failure.message);
+    classify(call, Failure { message, ..failure }, Unflagged::Abortable)
 }
 
 impl fmt::Debug for LibrdProducer {
@@ -192,6 +178,36 @@ impl LibrdProducer {
         raw::send_offsets(self.native(), &offsets, group, timeout).map_err(self.error(SEND_OFFSETS))
     }
 
+    /// Sends the first of the outputs, and those after it that can go with it; gives where the rest
+    /// begins.
+    fn send_some(
+        &mut self,
+        outputs: &Arc<Vec<Output>>,
+        which: Range<usize>,
+        mark: Option<&[u8]>,
+    ) -> Result<usize, Unsent> {
+        let first = which.start;
+        let native = self.base.client().native_client();
+        let topic = self.topics.get(native, &outputs[first].topic);
+        let topic = topic.map_err(|error| Unsent { index: first, error })?;
+        let plain = if mark.is_none() { plain_alike(&outputs[which]) } else { 0 };
+        let end = first + plain.max(1);
+        let sent = if plain > 0 {
+            raw::produce_batch(&topic.handle, (outputs, first..end), &mut self.held)
+        } else {
+            raw::produce(native, &topic.handle, (outputs, first), mark, &mut self.held)
+                .map_err(|failure| (first, failure))
+        };
+        let taken = sent.as_ref().map_or_else(|(index, _)| *index, |()| end);
+        topic.sent(&outputs[first..taken]);
+        self.sent += taken - first;
+        sent.map_err(|(index, failure)| Unsent {
+            index,
+            error: refused(native, &outputs[index], failure),
+        })?;
+        Ok(end)
+    }
+
     /// Reads the events that wait.
     fn drain(&mut self) {
         while self.read_one(Duration::ZERO) {}
@@ -271,32 +287,17 @@ impl Producer for LibrdProducer {
     fn send(
         &mut self,
         outputs: &Arc<Vec<Output>>,
-        index: usize,
+        which: Range<usize>,
         mark: Option<&[u8]>,
-    ) -> Result<(), KafkaError> {
-        let output = &outputs[index];
-        let call = "produce";
-        self.sent += 1;
-        if self.sent >= SENT_MAX {
-            self.sent = 0;
-            self.drain();
+    ) -> Result<(), Unsent> {
+        let mut left = which;
+        while !left.is_empty() {
+            if self.sent >= SENT_MAX {
+                self.sent = 0;
+                self.drain();
+            }
+            left.start = self.send_some(outputs, left.clone(), mark)?;
         }
-        let native = self.base.client().native_client();
-        let topic = self.topics.get(native, &output.topic)?;
-        raw::produce(native, &topic.handle, (outputs, index), mark, &mut self.held).map_err(
-            |failure| {
-                if failure.code == Code::Fatal {
-                    let fatal = raw::fatal_error(native).unwrap_or(failure);
-                    return classify(call, fatal, Unflagged::Fatal);
-                }
-                let message = format!(
-                    "a record for {}/{}: {}",
-                    output.topic, output.partition, failure.message
-                );
-                classify(call, Failure { message, ..failure }, Unflagged::Abortable)
-            },
-        )?;
-        topic.sent(output);
         Ok(())
     }
 

@@ -64,12 +64,15 @@ impl Unreported {
 }
 
 impl Open {
-    /// A record was handed over. Key and value are what librdkafka counts.
-    pub(super) fn sent(&mut self, output: &Output) {
+    /// Records of one partition were handed over. Key and value are what librdkafka counts.
+    pub(super) fn sent(&mut self, outputs: &[Output]) {
+        let Some(first) = outputs.first() else { return };
+        let unreported = self.unreported.entry(first.partition).or_default();
         let len = |data: &Option<Bytes>| data.as_ref().map_or(0, Bytes::len);
-        let size = len(&output.key) + len(&output.value);
-        let unreported = self.unreported.entry(output.partition).or_default();
-        unreported.add(u32::try_from(size).unwrap_or(u32::MAX));
+        for output in outputs {
+            let size = len(&output.key) + len(&output.value);
+            unreported.add(u32::try_from(size).unwrap_or(u32::MAX));
+        }
     }
 }
 

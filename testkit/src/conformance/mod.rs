@@ -171,6 +171,7 @@ macro_rules! conformance_tests {
             unknown_partition_fails_by_the_flush
             record_too_large_for_the_topic_fails_at_flush
             record_too_large_for_the_producer_fails_at_send
+            outputs_of_one_call_keep_their_order
             max_message_bytes_is_told
             max_message_bytes_of_an_unknown_topic
             computed_size_is_what_the_broker_compares

@@ -1,9 +1,10 @@
 //! Transactions: visibility, fencing, failed records, offsets.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::kafka::{
-    Admin, Committed, Consumer, ErrorKind, Group, Kafka, Producer, TopicPartition,
+    Admin, Committed, Consumer, ErrorKind, Group, Header, Kafka, Output, Producer, TopicPartition,
 };
 use countersign_statemachine::Disposition;
 
@@ -113,13 +114,36 @@ pub async fn record_too_large_for_the_producer_fails_at_send<C: Cluster>(cluster
     cluster.create_topic(topic, 1, None).await;
     let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
     producer.begin().expect("ready");
-    let error = producer
-        .send_one(output(topic, 0, vec![b'x'; TOO_LARGE_BYTES]), None)
-        .expect_err("too large");
-    assert_eq!(error.kind, ErrorKind::TooLarge);
+    let large = output(topic, 0, vec![b'x'; TOO_LARGE_BYTES]);
+    let outputs = Arc::new(vec![output(topic, 0, "first"), large]);
+    let unsent = producer.send(&outputs, 0..2, None).expect_err("too large");
+    assert_eq!((unsent.index, unsent.error.kind), (1, ErrorKind::TooLarge));
     send(&mut producer, topic, 0, "small").await;
     producer.commit(DEADLINE).await.expect("the refused record does not count");
-    assert_eq!(until_visible(cluster, topic, 1).await, ["small"]);
+    assert_eq!(until_visible(cluster, topic, 2).await, ["first", "small"]);
+}
+
+/// What is handed over in one call comes in its order, whatever a record is made of.
+pub async fn outputs_of_one_call_keep_their_order<C: Cluster>(cluster: &C) {
+    let topic = "outputs_of_one_call_keep_their_order";
+    cluster.create_topic(topic, 2, None).await;
+    let mut producer = ready_producer(&cluster.client(&ClientSpec::new(topic, topic)), topic).await;
+    let headers = vec![Header { name: "name".into(), value: None }];
+    let outputs = (0..40_u32).map(|n| Output {
+        headers: if n % 7 == 3 { headers.clone() } else { Vec::new() },
+        timestamp: (n % 5 == 4).then_some(1_234),
+        ..output(topic, n / 3 % 2, format!("{n:02}"))
+    });
+    let outputs = Arc::new(outputs.collect::<Vec<_>>());
+    producer.begin().expect("ready");
+    producer.send(&outputs, 0..7, None).expect("accepted");
+    producer.send(&outputs, 7..7, None).expect("nothing is accepted, too");
+    producer.send(&outputs, 7..40, None).expect("accepted");
+    producer.flush(0, DEADLINE).await.expect("they are delivered");
+    producer.commit(DEADLINE).await.expect("commit");
+    let of = |partition| (0..40).filter(move |n| n / 3 % 2 == partition);
+    let expected: Vec<_> = of(0).chain(of(1)).map(|n| format!("{n:02}")).collect();
+    assert_eq!(until_visible(cluster, topic, 40).await, expected);
 }
 
 /// Offsets sent in a transaction are neither old nor new until it is decided (KIP-447).

@@ -1,10 +1,12 @@
 //! The producer's calls; what they do locally is in `producer_state`.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::kafka::{CommitOffset, ErrorKind, Header, KafkaError, Output, Producer};
+use countersign::kafka::{CommitOffset, ErrorKind, Header, KafkaError, Output, Producer, Unsent};
 use countersign::provenance;
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
@@ -108,6 +110,16 @@ impl ModelProducer {
     }
 }
 
+/// The output with its provenance.
+fn marked<'a>(output: &'a Output, mark: Option<&[u8]>) -> Cow<'a, Output> {
+    let Some(mark) = mark else { return Cow::Borrowed(output) };
+    let mut output = output.clone();
+    output.headers.retain(|header| &*header.name != provenance::HEADER);
+    let value = Some(Bytes::copy_from_slice(mark));
+    output.headers.push(Header { name: Arc::from(provenance::HEADER), value });
+    Cow::Owned(output)
+}
+
 impl Producer for ModelProducer {
     type Group = ModelGroup;
 
@@ -142,19 +154,16 @@ impl Producer for ModelProducer {
     fn send(
         &mut self,
         outputs: &Arc<Vec<Output>>,
-        index: usize,
+        which: Range<usize>,
         mark: Option<&[u8]>,
-    ) -> Result<(), KafkaError> {
-        let output = &outputs[index];
-        let Some(mark) = mark else {
-            return self.kafka.with(|state| state.enqueue(self.handle, output));
-        };
-        let mut output = output.clone();
-        output.headers.retain(|header| &*header.name != provenance::HEADER);
-        let value = Some(Bytes::copy_from_slice(mark));
-        output.headers.push(Header { name: Arc::from(provenance::HEADER), value });
-        let output = &output;
-        self.kafka.with(|state| state.enqueue(self.handle, output))
+    ) -> Result<(), Unsent> {
+        self.kafka.with(|state| {
+            which.into_iter().try_for_each(|index| {
+                let output = marked(&outputs[index], mark);
+                let taken = state.enqueue(self.handle, &output);
+                taken.map_err(|error| Unsent { index, error })
+            })
+        })
     }
 
     async fn flush(&mut self, in_flight: usize, timeout: Duration) -> Result<(), KafkaError> {

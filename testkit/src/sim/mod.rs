@@ -139,6 +139,7 @@ impl Simulation {
         let kafka = ModelKafka::new(ModelConfig {
             // One byte more, and no transaction would commit any more.
             offset_metadata_max_bytes: world.metadata_bytes,
+            queue_max_messages: world.queue_messages,
             ..ModelConfig::default()
         });
         for (topic, partitions) in world.inputs.iter().chain(&world.outputs).chain(&world.letters) {

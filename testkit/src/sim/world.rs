@@ -54,6 +54,8 @@ pub struct World {
     pub is_stuck: bool,
     /// The brokers' `offset.metadata.max.bytes`.
     pub metadata_bytes: usize,
+    /// How many records fit into a producer's queue.
+    pub queue_messages: usize,
     /// One of so many messages ends the process that handles it; `None`: none does.
     pub pill_of: Option<u32>,
     /// Handlers in a thousand that sleep.
@@ -104,6 +106,7 @@ impl World {
             keys: 8,
             is_stuck: false,
             metadata_bytes: 4_096,
+            queue_messages: 100_000,
             pill_of: None,
             sleeps_per_mille: 0,
             sleep_longest: Duration::ZERO,
@@ -117,7 +120,7 @@ impl World {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
         let world = Self::unordered(seed).ordered(&mut rng(seed, "order"));
-        world.lettered(&mut rng(seed, "letters"))
+        world.lettered(&mut rng(seed, "letters")).queued(&mut rng(seed, "queue"))
     }
 
     fn unordered(seed: u64) -> Self {
@@ -180,6 +183,11 @@ impl World {
         let letters = rng.random_bool(0.4).then(|| ("dead".to_owned(), partitions));
         let pill_of = (letters.is_some() && rng.random_bool(0.4)).then_some(61);
         Self { letters, pill_of, ..self }
+    }
+
+    /// In half of the worlds a producer's queue is full after a few records.
+    fn queued(self, rng: &mut StdRng) -> Self {
+        Self { queue_messages: [1, 5, 100_000, 100_000][rng.random_range(0..4)], ..self }
     }
 
     /// Whether the handler never accepts this message.

@@ -26,7 +26,7 @@ pub(super) use group::{
 };
 pub(super) use produce::{
     Held, Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
-    init_transactions, produce, purge, send_offsets,
+    init_transactions, produce, produce_batch, purge, send_offsets,
 };
 
 pub(super) use records::{Doors, Queues};

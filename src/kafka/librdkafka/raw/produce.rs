@@ -1,6 +1,7 @@
 //! Sending and transactions.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,59 @@ impl Drop for Held {
     }
 }
 
+fn number_of(output: &Output) -> Result<i32, Failure> {
+    i32::try_from(output.partition).map_err(|_| {
+        Failure::of(Code::UnknownPartition, format!("{} is no partition", output.partition))
+    })
+}
+
+/// Hands outputs of one topic and partition over, of which each is a key and a value and nothing
+/// else: what `rd_kafka_produce_batch` can carry. It asks for clock, topic and partition once, and
+/// `rd_kafka_producev` for each record. `held` is the client's that the topic is of.
+///
+/// # Errors
+/// The index of the first that was not taken, and why. If it is too large, those behind it are
+/// taken.
+pub(in super::super) fn produce_batch(
+    topic: &Topic,
+    (outputs, which): (&Arc<Vec<Output>>, Range<usize>),
+    held: &mut Held,
+) -> Result<(), (usize, Failure)> {
+    let first = which.start;
+    let mut messages: Vec<_> = outputs[which].iter().map(message).collect();
+    let count = c_int::try_from(messages.len()).unwrap_or(c_int::MAX);
+    let partition = number_of(&outputs[first]).map_err(|failure| (first, failure))?;
+    held.keep(outputs);
+    // SAFETY: the topic is alive, and there are `count` messages. Keys are always copied. Without a
+    // flag values are neither copied nor written nor freed, and `held` keeps them as long as a
+    // record is in flight.
+    unsafe {
+        rd::rd_kafka_produce_batch(topic.0.as_ptr(), partition, 0, messages.as_mut_ptr(), count);
+    }
+    let results = (first..).zip(&messages);
+    for (index, message) in results {
+        check(message.err).map_err(|failure| (index, failure))?;
+    }
+    Ok(())
+}
+
+/// A message that points to the output's key and value.
+fn message(output: &Output) -> rd::rd_kafka_message_t {
+    let (payload, len) = pointer(output.value.as_deref());
+    let (key, key_len) = pointer(output.key.as_deref());
+    rd::rd_kafka_message_t {
+        err: rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
+        rkt: ptr::null_mut(),
+        partition: 0,
+        payload,
+        len,
+        key,
+        key_len,
+        offset: 0,
+        _private: ptr::null_mut(),
+    }
+}
+
 /// Hands one of the outputs over. `held` is this client's.
 pub(in super::super) fn produce(
     client: &NativeClient,
@@ -130,9 +184,7 @@ pub(in super::super) fn produce(
     let (value, value_len) = pointer(output.value.as_deref());
     let (key, key_len) = pointer(output.key.as_deref());
     let mut headers = Headers::new(&output.headers, mark)?;
-    let partition = i32::try_from(output.partition).map_err(|_| {
-        Failure::of(Code::UnknownPartition, format!("{} is no partition", output.partition))
-    })?;
+    let partition = number_of(output)?;
     // SAFETY: each tag is followed by the types that `rdkafka.h` gives for it, and `END` ends
     // them. Client and topic are alive; keys are always copied. Without a flag the value is neither
     // copied nor written nor freed, and `held` keeps it as long as a record is in flight.
