@@ -105,6 +105,11 @@ impl Args {
         self.or(&self.peers, &Peer::DEFAULT, &Peer::DEFAULT)
     }
 
+    /// Whether what was measured before stays beside it.
+    pub(crate) fn is_a_part(&self) -> bool {
+        self.only.is_some()
+    }
+
     pub(crate) fn runs(&self, part: Part) -> bool {
         self.only.is_none_or(|only| only == part)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How long a transaction of a throughput case is filled.
 pub(crate) const COMMIT_INTERVAL_MS: u64 = 100;
@@ -11,7 +11,7 @@ pub(crate) const COMMIT_INTERVAL_MS: u64 = 100;
 pub(crate) const TRANSACTION_RECORDS: u64 = 1_000;
 
 /// What the values are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Data {
     /// JSON that compresses to about a quarter.
@@ -21,7 +21,7 @@ pub(crate) enum Data {
 }
 
 /// What ends a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Bound {
     /// 100 ms.
@@ -31,7 +31,7 @@ pub(crate) enum Bound {
 }
 
 /// One case of the throughput matrix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Case {
     pub(crate) bytes: usize,
     pub(crate) data: Data,
@@ -56,6 +56,11 @@ impl Case {
             Bound::Interval => 0,
             Bound::Records => TRANSACTION_RECORDS,
         }
+    }
+
+    /// Whether it is the same but for the number of records.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        self.shares_chart(other) && self.partitions == other.partitions
     }
 
     /// Whether the two belong to one chart, which compares numbers of partitions.

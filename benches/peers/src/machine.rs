@@ -4,21 +4,27 @@ use std::fs;
 use std::thread;
 
 use countersign_testkit::broker::KAFKA_VERSION;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine and the versions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
     pub(crate) linux: String,
-    pub(crate) kafka: &'static str,
+    pub(crate) kafka: String,
     pub(crate) librdkafka: String,
     pub(crate) franz_go: String,
     pub(crate) kafka_streams: String,
 }
 
 impl Machine {
+    /// Whether figures of the two may stand side by side. Linux changes more often than it matters.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let linux = other.linux.clone();
+        *other == Self { linux, ..self.clone() }
+    }
+
     pub(crate) fn look() -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -27,7 +33,7 @@ impl Machine {
             cpu: between(&cpuinfo, "model name\t: ", "\n"),
             cores: thread::available_parallelism().map_or(1, usize::from),
             linux: release.trim().to_owned(),
-            kafka: KAFKA_VERSION,
+            kafka: KAFKA_VERSION.to_owned(),
             librdkafka,
             franz_go: between(include_str!("../franz-go/go.mod"), "twmb/franz-go v", "\n"),
             kafka_streams: between(

@@ -40,6 +40,9 @@ use crate::results::Results;
 use crate::scaling::Series;
 use crate::tools::Tools;
 
+/// Every run that was measured.
+const FILE: &str = "bench-peers.json";
+
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(code) => code,
@@ -57,15 +60,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let mut bench = Bench::start(args, Tools::build(&args.peers())?)?;
-    let mut results = Results {
-        machine: Machine::look(),
-        compression: args.compression.clone(),
-        throughput: Vec::new(),
-        latency: Vec::new(),
-        scaling: Vec::new(),
-        restart: None,
-        failures: Vec::new(),
-    };
+    let mut results = Results::new(Machine::look(), args.compression.clone());
+    if args.is_a_part() {
+        results.read(&args.out().join(FILE))?;
+    }
     eprintln!("warming the broker up");
     throughput::warm_up(&mut bench)?;
     if args.runs(Part::Throughput) {
@@ -96,7 +94,7 @@ fn measure_throughput(
     let cases = args.cases();
     for (number, case) in (1..).zip(&cases) {
         eprintln!("{number} of {}: {case}", cases.len());
-        results.throughput.push(throughput::run(bench, *case)?);
+        results.put_case(throughput::run(bench, *case)?);
         save(args, bench, results)?;
     }
     Ok(())
@@ -113,7 +111,7 @@ fn measure_latency(
             Pace { rate, warm_up_s: args.warm_up_seconds(), measured_s: args.latency_seconds() };
         let (peers, intervals) = (args.latency_peers(), args.intervals());
         let result = latency::run(bench, &peers, pace, &intervals, args.latency_rounds());
-        results.latency.push(result);
+        results.put_latency(result);
         save(args, bench, results)?;
     }
     Ok(())
@@ -126,7 +124,7 @@ fn measure_scaling(
 ) -> Result<(), Box<dyn Error>> {
     for series in Series::all() {
         eprintln!("scaling: {series}");
-        results.scaling.push(scaling::run(bench, series, args)?);
+        results.put_scaling(scaling::run(bench, series, args)?);
         save(args, bench, results)?;
     }
     Ok(())
@@ -137,7 +135,7 @@ fn save(args: &Args, bench: &mut Bench, results: &mut Results) -> Result<(), Box
     results.failures.append(&mut bench.failures);
     let out = args.out();
     fs::create_dir_all(&out)?;
-    fs::write(out.join("bench-peers.json"), serde_json::to_string_pretty(results)?)?;
+    fs::write(out.join(FILE), serde_json::to_string_pretty(results)?)?;
     fs::write(out.join("bench-peers.md"), table::document(results))?;
     chart::draw(results, &out)
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::Command;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
 use crate::bench::Bench;
@@ -16,7 +16,7 @@ use crate::tools::Tools;
 use crate::verify::Output;
 
 /// What there is more and more of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Series {
     /// Members of the group in one process.
