@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use crate::case::{Bound, Case, Data, default_records};
 use crate::data::MIN_BYTES;
 use crate::peer::Peer;
+use crate::scaling::Series;
 
 /// Runs Countersign beside other exactly-once loops on a real Kafka, and compares them
 ///
@@ -56,6 +57,9 @@ pub(crate) struct Args {
     /// How long a latency case is measured, after a warm-up of 5 seconds [default: 15]
     #[arg(long)]
     latency_seconds: Option<u64>,
+    /// What there is more and more of in the scaling [default: all]
+    #[arg(long, value_delimiter = ',')]
+    series: Vec<Series>,
     /// Where table, JSON and charts go [default: docs, with --quick target/bench-peers/quick]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -112,6 +116,10 @@ impl Args {
 
     pub(crate) fn runs(&self, part: Part) -> bool {
         self.only.is_none_or(|only| only == part)
+    }
+
+    pub(crate) fn series(&self) -> Vec<Series> {
+        self.or(&self.series, Series::value_variants(), Series::value_variants())
     }
 
     /// How many of the points of a series of the scaling are measured.

@@ -37,7 +37,6 @@ use crate::bench::Bench;
 use crate::exchange::Pace;
 use crate::machine::Machine;
 use crate::results::Results;
-use crate::scaling::Series;
 use crate::tools::Tools;
 
 /// Every run that was measured.
@@ -122,7 +121,7 @@ fn measure_scaling(
     bench: &mut Bench,
     results: &mut Results,
 ) -> Result<(), Box<dyn Error>> {
-    for series in Series::all() {
+    for series in args.series() {
         eprintln!("scaling: {series}");
         results.put_scaling(scaling::run(bench, series, args)?);
         save(args, bench, results)?;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::process::Command;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
@@ -16,7 +17,7 @@ use crate::tools::Tools;
 use crate::verify::Output;
 
 /// What there is more and more of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Series {
     /// Members of the group in one process.
@@ -77,11 +78,6 @@ fn once(
 }
 
 impl Series {
-    /// All of them, in the order in which they are measured.
-    pub(crate) fn all() -> [Self; 4] {
-        [Self::Workers, Self::Processes, Self::Partitions, Self::Handlers]
-    }
-
     fn sizes(self) -> &'static [u32] {
         match self {
             Self::Workers | Self::Processes => &[1, 2, 4],
