@@ -231,7 +231,9 @@ pub(super) fn consumer(config: &ClusterConfig, worker: u32) -> ClientConfig {
                 ("group.protocol", "classic".into()),
                 ("partition.assignment.strategy", strategy(config.assignor).into()),
                 ("session.timeout.ms", session.to_string()),
-                ("heartbeat.interval.ms", (session / 3).clamp(1, 3_000).to_string()),
+                // Members learn of a rebalance by their next heartbeat, and one that gives
+                // partitions back calls for another: at 3 s, the default, these rest for seconds.
+                ("heartbeat.interval.ms", (session / 3).clamp(1, 500).to_string()),
             ]);
         }
         GroupProtocol::Consumer => {
