@@ -2,6 +2,9 @@
 //! knows what is done beyond it and how often it has failed.
 //! Method: the real driver on the model Kafka in virtual time.
 
+mod driven;
+mod wait;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,14 +13,14 @@ use std::time::Duration;
 use countersign::commit_metadata::disarm;
 use countersign::handler::each;
 use countersign::kafka::TopicPartition;
-use countersign::kafka::librdkafka::ClusterConfig;
-use countersign::simulation::{self, Host, RunError};
+use countersign::simulation::RunError;
 use countersign::statemachine::{Backoff, CommitMetadata};
-use countersign::store::{MemoryImage, MemoryStore};
-use countersign::{Config, HandlerError, Message, Order, Outputs, Processor, To};
-use countersign_testkit::model::{Isolation, ModelClient, ModelKafka};
+use countersign::{HandlerError, Message, Order, Outputs, Processor, To};
+use countersign_testkit::model::{Isolation, ModelKafka};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
+
+use wait::until;
 
 const STUCK: &[u8] = b"k0";
 
@@ -80,10 +83,8 @@ fn start(
     log: &Arc<Log>,
     wait: Duration,
 ) -> JoinHandle<Result<(), RunError>> {
-    let cluster = ClusterConfig::new("model:9092", input, [input.to_owned()]);
-    let mut config = Config::new(cluster, "in-memory");
+    let mut config = driven::config(input);
     instance.clone_into(&mut config.instance);
-    config.outputs = vec!["out".to_owned()];
     config.order = Order::Key;
     config.concurrency = 16;
     config.retry.default.backoff = Backoff {
@@ -94,10 +95,7 @@ fn start(
     let log = Arc::clone(log);
     let handler = each(move |message| handle(message, Arc::clone(&log), wait));
     let built = Processor::builder().config(config).handler(handler).build();
-    let processor = built.expect("the settings fit each other");
-    let process = kafka.client(ModelClient::new(input, &[input]));
-    let store = Box::new(MemoryStore::new(MemoryImage::shared()));
-    tokio::spawn(simulation::run(processor, Arc::new(process), Host::Tasks, store, 1, None))
+    driven::start(kafka, input, built.expect("the settings fit each other"))
 }
 
 fn metadata(kafka: &ModelKafka, group: &str) -> Option<(u64, CommitMetadata)> {
@@ -105,14 +103,6 @@ fn metadata(kafka: &ModelKafka, group: &str) -> Option<(u64, CommitMetadata)> {
     let bytes = disarm(&committed.metadata).ok()?;
     let metadata = CommitMetadata::decode(committed.offset, &bytes).ok()?;
     Some((committed.offset, metadata))
-}
-
-async fn until(what: &str, mut reached: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !reached() {
-        assert!(Instant::now() < deadline, "there is never: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// The offsets whose outputs are visible, in the order of the output.

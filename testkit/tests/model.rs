@@ -1,5 +1,7 @@
 //! What the model does beyond the conformance tests: faults, crashes, frozen processes, hooks.
 
+mod wait;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use countersign_testkit::model::{
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
+
+use wait::until;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -69,14 +73,6 @@ fn visible(kafka: &ModelKafka) -> Vec<String> {
     records
         .map(|record| String::from_utf8_lossy(&record.value.unwrap_or_default()).into_owned())
         .collect()
-}
-
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
-        assert!(Instant::now() < deadline, "in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(start_paused = true)]

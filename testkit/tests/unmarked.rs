@@ -2,17 +2,16 @@
 //! each comes out once and in order, also if the producer's queue is full in the middle of them.
 //! Method: the real driver on the model Kafka in virtual time.
 
+mod driven;
+mod wait;
+
 use std::future::ready;
-use std::sync::Arc;
-use std::time::Duration;
 
 use countersign::handler::each;
-use countersign::kafka::librdkafka::ClusterConfig;
-use countersign::simulation::{self, Host};
-use countersign::store::{MemoryImage, MemoryStore};
-use countersign::{Config, Message, Outputs, Processor, To};
-use countersign_testkit::model::{Isolation, ModelClient, ModelConfig, ModelKafka};
-use tokio::time::{Instant, sleep};
+use countersign::{Message, Outputs, Processor, To};
+use countersign_testkit::model::{Isolation, ModelConfig, ModelKafka};
+
+use wait::until;
 
 const MESSAGES: u64 = 200;
 
@@ -42,27 +41,18 @@ async fn every_output_comes_once_through_a_queue_that_is_full_again_and_again() 
     for offset in 0..MESSAGES {
         kafka.append("in", 0, None, format!("{offset}").as_bytes());
     }
-    let cluster = ClusterConfig::new("model:9092", "group", ["in".to_owned()]);
-    let mut config = Config::new(cluster, "in-memory");
-    config.outputs = vec!["out".to_owned()];
+    let mut config = driven::config("in");
     config.provenance = false;
     let handler = each(|message: Message| ready(Ok(handle(&message))));
     let built = Processor::builder().config(config).handler(handler).build();
-    let client = Arc::new(kafka.client(ModelClient::new("group", &["in"])));
-    let store = Box::new(MemoryStore::new(MemoryImage::shared()));
-    let processor = built.expect("the settings fit each other");
-    let run = tokio::spawn(simulation::run(processor, client, Host::Tasks, store, 1, None));
+    let run = driven::start(&kafka, "in", built.expect("the settings fit each other"));
 
     let expected = [0, 1].map(|partition| {
         let outputs = (0..MESSAGES).flat_map(outputs_of);
         outputs.filter(|it| it.0 == partition).map(|it| it.1).collect::<Vec<_>>()
     });
-    let deadline = Instant::now() + Duration::from_secs(60);
     let has_all = || (0..2).all(|at| visible(&kafka, at).len() >= expected[at as usize].len());
-    while !has_all() {
-        assert!(Instant::now() < deadline, "not all comes out");
-        sleep(Duration::from_millis(10)).await;
-    }
+    until("every output", has_all).await;
     run.abort();
     assert_eq!([visible(&kafka, 0), visible(&kafka, 1)], expected);
 }
