@@ -194,10 +194,11 @@ impl<K: Kafka> SlotLoop<K> {
         self.begin()?;
         let mark = self.config.provenance.then(|| Mark::new(&sending.author, &sending.partition));
         for &(span, ref results) in &sending.parts {
-            *self.outputs.entry(sending.id).or_default() += results.places(span).len() as u64;
+            let places = results.places(span);
+            *self.outputs.entry(sending.id).or_default() += places.len() as u64;
             match &mark {
                 Some(mark) => self.send_marked(span, sending.id, results, mark).await?,
-                None => self.hand_over(results.places(span), sending.id, results).await?,
+                None => self.hand_over(places, sending.id, results).await?,
             }
         }
         Ok(())

@@ -192,7 +192,8 @@ impl LibrdProducer {
         let topic = topic.map_err(|error| Unsent { index: first, error })?;
         let plain = if mark.is_none() { plain_alike(&outputs[which]) } else { 0 };
         let end = first + plain.max(1);
-        let sent = if plain > 0 {
+        // For one alone a list is only an allocation more.
+        let sent = if plain > 1 {
             raw::produce_batch(&topic.handle, (outputs, first..end), &mut self.held)
         } else {
             raw::produce(native, &topic.handle, (outputs, first), mark, &mut self.held)
