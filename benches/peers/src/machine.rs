@@ -3,7 +3,7 @@
 use std::fs;
 use std::thread;
 
-use countersign_testkit::broker::KAFKA_VERSION;
+use countersign_testkit::broker::KafkaVersion;
 use serde::{Deserialize, Serialize};
 
 /// The machine and the versions.
@@ -33,7 +33,7 @@ impl Machine {
             cpu: between(&cpuinfo, "model name\t: ", "\n"),
             cores: thread::available_parallelism().map_or(1, usize::from),
             linux: release.trim().to_owned(),
-            kafka: KAFKA_VERSION.to_owned(),
+            kafka: KafkaVersion::default().to_string(),
             librdkafka,
             franz_go: between(include_str!("../franz-go/go.mod"), "twmb/franz-go v", "\n"),
             kafka_streams: between(

@@ -6,19 +6,27 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Parser;
-use countersign_testkit::broker::{LocalKafka, LocalKafkaError, LocalKafkaOptions};
+use countersign_testkit::broker::{
+    KafkaVersion, LocalCluster, LocalKafka, LocalKafkaError, LocalKafkaOptions,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// Starts one broker of Apache Kafka on loopback, prints `bootstrap=HOST:PORT`, and stops it on
-/// SIGTERM, Ctrl-C or the end of standard input.
+/// Starts Apache Kafka on loopback, prints `bootstrap=HOST:PORT` (of several brokers separated by
+/// commas), and stops it on SIGTERM, Ctrl-C or the end of standard input.
 #[derive(Debug, Parser)]
 #[command(name = "countersign-local-kafka", version)]
 struct Args {
     /// A topic to create; may be repeated.
     #[arg(long = "topic", value_name = "NAME:PARTITIONS")]
     topics: Vec<TopicArg>,
-    /// The port for clients [default: a free one].
+    /// How many brokers; topics have three replicas where there are three or more.
+    #[arg(long, default_value_t = 1)]
+    brokers: u16,
+    /// The version of Apache Kafka: 4.2.0 or 4.4.0.
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    kafka: KafkaVersion,
+    /// The port for clients of the first broker; those of others follow [default: free ones].
     #[arg(long)]
     port: Option<u16>,
     /// Where to keep data and log [default: a temporary directory, removed in the end].
@@ -91,9 +99,9 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
     let stdin_end = watch_stdin(args.ignore_stdin);
-    let kafka = start(args)?;
+    let cluster = start(args)?;
     let mut stdout = io::stdout();
-    writeln!(stdout, "bootstrap={}", kafka.bootstrap())?;
+    writeln!(stdout, "bootstrap={}", cluster.bootstrap())?;
     stdout.flush()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = ended;
@@ -103,21 +111,26 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
             () = stdin_end => {}
         }
     });
-    kafka.stop()?;
+    // The first may be the only controller, without which the others do not end in order.
+    cluster.brokers().iter().rev().try_for_each(LocalKafka::stop)?;
     Ok(())
 }
 
-fn start(args: Args) -> Result<LocalKafka, LocalKafkaError> {
-    let mut options =
-        LocalKafkaOptions { port: args.port, dir: args.data, ..LocalKafkaOptions::default() };
+fn start(args: Args) -> Result<LocalCluster, LocalKafkaError> {
+    let mut options = LocalKafkaOptions {
+        version: args.kafka,
+        port: args.port,
+        dir: args.data,
+        ..LocalKafkaOptions::default()
+    };
     for PropertyArg { name, value } in args.properties {
         options = options.property(name, value);
     }
-    let kafka = LocalKafka::start_with(&options)?;
+    let cluster = LocalCluster::start(args.brokers, &options)?;
     for TopicArg { name, partitions } in args.topics {
-        kafka.create_topic(&name, partitions)?;
+        cluster.create_topic(&name, partitions)?;
     }
-    Ok(kafka)
+    Ok(cluster)
 }
 
 /// Ends when standard input does. A thread of its own reads it, since that cannot be cancelled.

@@ -62,6 +62,12 @@ pub enum LocalKafkaError {
         /// The last lines of its log.
         log_tail: String,
     },
+    /// Replicas are missing behind their leaders.
+    #[error("not every replica was in sync within {waited:?}")]
+    NotInSync {
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// The broker was killed or stopped before; [`restart`](super::LocalKafka::restart) it first.
     #[error("the broker is not running; call `restart` first")]
     NotRunning,
@@ -96,6 +102,11 @@ pub enum LocalKafkaError {
 }
 
 impl LocalKafkaError {
+    /// Whether another process took a port between our look and the broker's start.
+    pub(super) fn is_port_taken(&self) -> bool {
+        matches!(self, Self::Exited { log_tail, .. } if log_tail.contains("already in use"))
+    }
+
     /// Wraps an I/O error with what was tried.
     pub(super) fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();

@@ -7,16 +7,14 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::LocalKafkaError;
-
-/// The version of Apache Kafka that is run.
-pub const KAFKA_VERSION: &str = "4.4.0";
+use super::{KafkaVersion, LocalKafkaError};
 
 const CACHE_VARIABLE: &str = "COUNTERSIGN_KAFKA_CACHE";
 
-/// `slf4j-simple` has the version of the `slf4j-api` that Kafka depends on.
-const POM: &str = concat!(
-    r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
+/// What Maven is to fetch. `slf4j-simple` has the version of the `slf4j-api` that Kafka depends on.
+fn pom(version: KafkaVersion) -> String {
+    format!(
+        r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
   <groupId>countersign</groupId>
   <artifactId>local-kafka</artifactId>
@@ -26,9 +24,7 @@ const POM: &str = concat!(
     <dependency>
       <groupId>org.apache.kafka</groupId>
       <artifactId>kafka_2.13</artifactId>
-      <version>"#,
-    "4.4.0",
-    r"</version>
+      <version>{version}</version>
     </dependency>
     <dependency>
       <groupId>org.slf4j</groupId>
@@ -37,30 +33,35 @@ const POM: &str = concat!(
     </dependency>
   </dependencies>
 </project>
-"
-);
+"#
+    )
+}
 
 /// The class path of the broker, fetching what is missing.
-pub(super) fn class_path() -> Result<String, LocalKafkaError> {
-    let cache = cache_dir();
+pub(super) fn class_path(version: KafkaVersion) -> Result<String, LocalKafkaError> {
+    let cache = cache_dir(version);
+    let pom = pom(version);
     fs::create_dir_all(&cache).map_err(LocalKafkaError::file("making", &cache))?;
     let path = cache.join("lock");
     let lock = File::create(&path).map_err(LocalKafkaError::file("making", &path))?;
     flock(&lock, FlockOperation::LockExclusive)
         .map_err(|errno| LocalKafkaError::file("locking", &path)(errno.into()))?;
-    if !is_complete(&cache) {
-        fetch(&cache)?;
+    if !is_complete(&cache, &pom) {
+        fetch(&cache, &pom)?;
     }
     Ok(jars_dir(&cache).join("*").to_string_lossy().into_owned())
 }
 
-fn cache_dir() -> PathBuf {
-    if let Some(path) = env::var_os(CACHE_VARIABLE) {
-        return path.into();
-    }
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let workspace = manifest.parent().unwrap_or(manifest);
-    workspace.join(".cache").join(format!("kafka-{KAFKA_VERSION}"))
+/// Versions do not share a directory: a test of each may start at the same time.
+fn cache_dir(version: KafkaVersion) -> PathBuf {
+    let all = env::var_os(CACHE_VARIABLE).map_or_else(
+        || {
+            let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+            manifest.parent().unwrap_or(manifest).join(".cache")
+        },
+        PathBuf::from,
+    );
+    all.join(format!("kafka-{version}"))
 }
 
 fn jars_dir(cache: &Path) -> PathBuf {
@@ -68,20 +69,20 @@ fn jars_dir(cache: &Path) -> PathBuf {
 }
 
 /// The marker repeats the pom, so that another pom is fetched anew.
-fn is_complete(cache: &Path) -> bool {
-    fs::read_to_string(cache.join("complete")).is_ok_and(|marker| marker == POM)
+fn is_complete(cache: &Path, pom: &str) -> bool {
+    fs::read_to_string(cache.join("complete")).is_ok_and(|marker| marker == pom)
 }
 
-fn fetch(cache: &Path) -> Result<(), LocalKafkaError> {
+fn fetch(cache: &Path, pom: &str) -> Result<(), LocalKafkaError> {
     let jars = jars_dir(cache);
     if jars.exists() {
         fs::remove_dir_all(&jars).map_err(LocalKafkaError::file("removing", &jars))?;
     }
-    let pom = cache.join("pom.xml");
-    fs::write(&pom, POM).map_err(LocalKafkaError::file("writing", &pom))?;
+    let file = cache.join("pom.xml");
+    fs::write(&file, pom).map_err(LocalKafkaError::file("writing", &file))?;
     let output = Command::new("mvn")
         .args(["-q", "-B", "-DincludeScope=runtime", "-f"])
-        .arg(&pom)
+        .arg(&file)
         .arg(format!("-DoutputDirectory={}", jars.display()))
         .arg("dependency:copy-dependencies")
         .stdin(Stdio::null())
@@ -96,15 +97,5 @@ fn fetch(cache: &Path) -> Result<(), LocalKafkaError> {
         });
     }
     let marker = cache.join("complete");
-    fs::write(&marker, POM).map_err(LocalKafkaError::file("writing", &marker))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{KAFKA_VERSION, POM};
-
-    #[test]
-    fn pom_names_the_version() {
-        assert!(POM.contains(&format!("<version>{KAFKA_VERSION}</version>")));
-    }
+    fs::write(&marker, pom).map_err(LocalKafkaError::file("writing", &marker))
 }

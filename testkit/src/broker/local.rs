@@ -2,18 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use data_encoding::BASE64URL_NOPAD;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::jvm::Jvm;
-use super::options::{Ports, Proxied, server_properties};
-use super::{LocalKafkaError, LocalKafkaOptions, jars, ports, topics};
+use super::options::{Member, Ports, Proxied, server_properties};
+use super::topics::Replicas;
+use super::{LocalKafkaError, LocalKafkaOptions, jars, java, ports, topics};
 use crate::proxy::KafkaProxy;
 
 const LOG_TAIL_LINES: usize = 30;
@@ -21,15 +20,17 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Another process may take a port between our look and the broker's start.
-const START_ATTEMPTS: u32 = 3;
+pub(super) const START_ATTEMPTS: u32 = 3;
 
-/// One broker of Apache Kafka, running on loopback. Dropping it kills it and removes its data.
+/// One broker of Apache Kafka, running on loopback: alone, or among those of a
+/// [`LocalCluster`](super::LocalCluster). Dropping it kills it and removes its data.
 ///
 /// All methods take `&self`, so that one thread can kill the broker while others use it.
 #[derive(Debug)]
 pub struct LocalKafka {
     // Declared before the directory: the process must be gone before its files are.
     jvm: Mutex<Option<Jvm>>,
+    id: u16,
     bootstrap: String,
     args: Vec<String>,
     dir: Dir,
@@ -101,26 +102,27 @@ impl LocalKafka {
         options: &LocalKafkaOptions,
         proxy_port: Option<u16>,
     ) -> Result<(Self, Ports), LocalKafkaError> {
-        let class_path = jars::class_path()?;
+        let class_path = jars::class_path(options.version)?;
         let mut attempt = 1;
         loop {
             let ports = choose_ports(options.port, proxy_port)
                 .map_err(LocalKafkaError::io("looking for free ports"))?;
-            match Self::start_once(options, ports, &class_path) {
-                Err(LocalKafkaError::Exited { log_tail, .. })
-                    if log_tail.contains("already in use") && attempt < START_ATTEMPTS =>
-                {
-                    attempt += 1;
-                }
-                started => return started.map(|kafka| (kafka, ports)),
+            let member = Member { id: 1, ports, controllers: &[ports.controller], brokers: 1 };
+            let cluster_id = java::new_cluster_id();
+            let prepared = Self::prepare(options, &member, &class_path, &cluster_id)?;
+            match prepared.restart() {
+                Err(error) if error.is_port_taken() && attempt < START_ATTEMPTS => attempt += 1,
+                started => return started.map(|()| (prepared, ports)),
             }
         }
     }
 
-    fn start_once(
+    /// Writes what the broker needs to be started with [`restart`](Self::restart).
+    pub(super) fn prepare(
         options: &LocalKafkaOptions,
-        ports: Ports,
+        member: &Member<'_>,
         class_path: &str,
+        cluster_id: &str,
     ) -> Result<Self, LocalKafkaError> {
         let dir = match &options.dir {
             Some(dir) => Dir::Kept(dir.clone()),
@@ -134,18 +136,22 @@ impl LocalKafka {
         let data = dir.path().join("data");
         fs::create_dir_all(&data).map_err(LocalKafkaError::file("making", &data))?;
         let properties = dir.path().join("server.properties");
-        fs::write(&properties, server_properties(options, ports, &data))
+        fs::write(&properties, server_properties(options, member, &data))
             .map_err(LocalKafkaError::file("writing", &properties))?;
-        format(class_path, &properties, &data)?;
-        let kafka = Self {
+        java::format(class_path, cluster_id, &properties, &data)?;
+        Ok(Self {
             jvm: Mutex::new(None),
-            bootstrap: format!("127.0.0.1:{}", ports.client),
-            args: java_args(options, class_path, &properties),
+            id: member.id,
+            bootstrap: format!("127.0.0.1:{}", member.ports.client),
+            args: java::broker_args(options, class_path, &properties),
             dir,
             ready_timeout: options.ready_timeout,
-        };
-        kafka.restart()?;
-        Ok(kafka)
+        })
+    }
+
+    /// The broker's number in its cluster, from 1.
+    pub fn id(&self) -> u16 {
+        self.id
     }
 
     /// Where clients start: `host:port`.
@@ -181,7 +187,7 @@ impl LocalKafka {
         partitions: u32,
         configs: &[(&str, &str)],
     ) -> Result<(), LocalKafkaError> {
-        topics::create(&self.bootstrap, name, partitions, configs)
+        topics::create(&self.bootstrap, name, partitions, Replicas::Default, configs)
     }
 
     /// Changes a topic's settings: those that are not given get their defaults. It may take a
@@ -231,6 +237,12 @@ impl LocalKafka {
     /// # Errors
     /// The broker does not come up.
     pub fn restart(&self) -> Result<(), LocalKafkaError> {
+        self.launch()?;
+        self.wait_ready()
+    }
+
+    /// Starts the broker, and does not wait for it.
+    pub(super) fn launch(&self) -> Result<(), LocalKafkaError> {
         self.kill()?;
         let log = self.open_log()?;
         let remove = match &self.dir {
@@ -240,7 +252,7 @@ impl LocalKafka {
         let jvm = Jvm::spawn(&self.args, &log, remove)
             .map_err(LocalKafkaError::io("starting the broker"))?;
         *self.jvm() = Some(jvm);
-        self.wait_ready()
+        Ok(())
     }
 
     /// Stops the broker's process in its tracks with SIGSTOP: connections stay open, nothing
@@ -290,7 +302,8 @@ impl LocalKafka {
         lines.get(lines.len().saturating_sub(LOG_TAIL_LINES)..).unwrap_or_default().join("\n")
     }
 
-    fn wait_ready(&self) -> Result<(), LocalKafkaError> {
+    /// Waits until the broker answers.
+    pub(super) fn wait_ready(&self) -> Result<(), LocalKafkaError> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.exited()? {
@@ -299,9 +312,12 @@ impl LocalKafka {
             }
             // A client is only made once something listens: its own retries are slower.
             if std::net::TcpStream::connect(&self.bootstrap).is_ok()
-                && topics::answers(&self.bootstrap, METADATA_TIMEOUT).map_err(|source| {
-                    LocalKafkaError::Kafka { call: "creating a client".to_owned(), source }
-                })?
+                && topics::answers(&self.bootstrap, self.id, METADATA_TIMEOUT).map_err(
+                    |source| LocalKafkaError::Kafka {
+                        call: "creating a client".to_owned(),
+                        source,
+                    },
+                )?
             {
                 return Ok(());
             }
@@ -335,50 +351,5 @@ fn choose_ports(client: Option<u16>, proxy: Option<u16>) -> std::io::Result<Port
             }
             None => None,
         },
-    })
-}
-
-fn java_args(options: &LocalKafkaOptions, class_path: &str, properties: &Path) -> Vec<String> {
-    let mut args: Vec<String> = JVM_FLAGS.iter().map(ToString::to_string).collect();
-    args.push(format!("-Xmx{}m", options.heap_mb));
-    args.extend(["-cp".to_owned(), class_path.to_owned(), "kafka.Kafka".to_owned()]);
-    args.push(properties.display().to_string());
-    args
-}
-
-/// For a short start and little memory rather than for throughput.
-const JVM_FLAGS: &[&str] = &[
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-Dorg.slf4j.simpleLogger.showDateTime=true",
-    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-    // These two print every setting at every start.
-    "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaConfig=warn",
-    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",
-];
-
-/// Formats the data directory, unless it has been.
-fn format(class_path: &str, properties: &Path, data: &Path) -> Result<(), LocalKafkaError> {
-    if data.join("meta.properties").exists() {
-        return Ok(());
-    }
-    // A leading '-', which one id in 64 would have, is taken for an option.
-    let mut id: [u8; 16] = rand::random();
-    id[0] &= 0x7f;
-    let cluster_id = BASE64URL_NOPAD.encode(&id);
-    let output = Command::new("java")
-        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp", class_path])
-        .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id, "--config"])
-        .arg(properties)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(LocalKafkaError::spawn("java", "openjdk-17-jre-headless"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(LocalKafkaError::Format {
-        data: data.to_owned(),
-        status: output.status,
-        output: String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
     })
 }

@@ -11,7 +11,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 
 use super::LocalKafkaError;
 
@@ -28,15 +28,49 @@ fn client_config(bootstrap: &str) -> ClientConfig {
     config
 }
 
-/// Whether a metadata request brings a broker that leads all there is: after a kill it is back for
-/// a moment before its partitions are.
-pub(super) fn answers(bootstrap: &str, timeout: Duration) -> Result<bool, KafkaError> {
+/// Where the replicas of a new topic are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Replicas<'a> {
+    /// As many as the brokers' settings say, where the controller puts them.
+    Default,
+    /// Those of each partition on these brokers, of which the first leads.
+    On(&'a [i32]),
+}
+
+/// Whether a metadata request brings the broker with this id, and a leader for each partition that
+/// it has: after a kill it is back for a moment before its partitions are.
+pub(super) fn answers(bootstrap: &str, id: u16, timeout: Duration) -> Result<bool, KafkaError> {
     let client: BaseConsumer = client_config(bootstrap).create()?;
     let Ok(metadata) = client.fetch_metadata(None, timeout) else {
         return Ok(false);
     };
+    let id = i32::from(id);
     let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
-    Ok(!metadata.brokers().is_empty() && partitions.all(|partition| partition.leader() >= 0))
+    Ok(metadata.brokers().iter().any(|broker| broker.id() == id)
+        && partitions.all(|found| found.leader() >= 0 || !found.replicas().contains(&id)))
+}
+
+/// Waits until each replica of each partition has what its leader has.
+pub(super) fn wait_in_sync(bootstrap: &str, timeout: Duration) -> Result<(), LocalKafkaError> {
+    let admin = admin(bootstrap)?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        // While a broker goes or comes there may be no answer.
+        if let Ok(metadata) = admin.inner().fetch_metadata(None, timeout) {
+            let mut partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+            if partitions.all(|found| found.leader() >= 0 && in_sync(found)) {
+                return Ok(());
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(LocalKafkaError::NotInSync { waited: timeout });
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn in_sync(partition: &MetadataPartition) -> bool {
+    partition.isr().len() == partition.replicas().len()
 }
 
 /// Creates a topic and waits until every partition has a leader.
@@ -44,11 +78,21 @@ pub(super) fn create(
     bootstrap: &str,
     name: &str,
     partitions: u32,
+    replicas: Replicas<'_>,
     configs: &[(&str, &str)],
 ) -> Result<(), LocalKafkaError> {
     let call = || format!("creating topic {name}");
     let count = i32::try_from(partitions).unwrap_or(i32::MAX);
-    let mut topic = NewTopic::new(name, count, TopicReplication::Fixed(1));
+    let assignment;
+    let replication = match replicas {
+        // What the protocol has for the brokers' setting.
+        Replicas::Default => TopicReplication::Fixed(-1),
+        Replicas::On(brokers) => {
+            assignment = vec![brokers; usize::try_from(partitions).unwrap_or(usize::MAX)];
+            TopicReplication::Variable(&assignment)
+        }
+    };
+    let mut topic = NewTopic::new(name, count, replication);
     for (key, value) in configs {
         topic = topic.set(key, value);
     }
