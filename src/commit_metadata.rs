@@ -2,13 +2,22 @@
 //!
 //! Kafka keeps an offset's metadata as a string, and other tools write there too. So the binary
 //! form of [`CommitMetadata`](countersign_statemachine::CommitMetadata) travels in base64url
-//! without padding behind a prefix that nobody else uses; anything else is not ours.
+//! without padding behind a prefix that nobody else uses: `cs`, the number of the text form, and a
+//! colon. A text that does not begin so is not ours, and one that does is never taken for one that
+//! is not.
 
+use countersign_statemachine::MetadataError;
+use countersign_statemachine::worker::{Commit, Label};
 use data_encoding::BASE64URL_NOPAD;
 use thiserror::Error;
 
+use crate::kafka::Committed;
+
 /// What our text begins with. The number is that of the text form, not of the bytes in it.
 pub const PREFIX: &str = "cs1:";
+
+/// What the text of every form begins with.
+const NAME: &str = "cs";
 
 /// What `offset.metadata.max.bytes` is on a broker that nobody has changed it on.
 pub const DEFAULT_TEXT_LIMIT: usize = 4_096;
@@ -24,16 +33,16 @@ pub const fn max_binary_len(text_limit: usize) -> usize {
     digits / 4 * 3 + (digits % 4) * 3 / 4
 }
 
-/// Text that this program did not write, or that was changed since.
+/// Text that cannot be read as ours.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NotOurs {
     /// Another program wrote it, or it is empty.
     #[error("the offset's metadata was not written by this program")]
     Foreign,
-    /// It has our prefix and is not what we write.
-    #[error("the offset's metadata begins like ours and is damaged")]
-    Damaged,
+    /// It is ours, and was written by a newer version or changed since.
+    #[error("the offset's metadata is ours and cannot be read: {0}")]
+    Unreadable(MetadataError),
 }
 
 /// Wraps bytes as text for Kafka's offset metadata.
@@ -47,11 +56,39 @@ pub fn armor(bytes: &[u8]) -> String {
 /// Unwraps what [`armor`] made.
 ///
 /// # Errors
-/// [`NotOurs`]; the two cases differ: a foreign text is an outside reset, a damaged one must never
-/// count as empty.
+/// [`NotOurs`]; the two cases differ: a foreign text is an outside reset, one that cannot be read
+/// must never count as empty.
 pub fn disarm(text: &str) -> Result<Vec<u8>, NotOurs> {
-    let digits = text.strip_prefix(PREFIX).ok_or(NotOurs::Foreign)?;
-    BASE64URL_NOPAD.decode(digits.as_bytes()).map_err(|_| NotOurs::Damaged)
+    if let Some(digits) = text.strip_prefix(PREFIX) {
+        let bytes = BASE64URL_NOPAD.decode(digits.as_bytes());
+        return bytes.map_err(|_| NotOurs::Unreadable(MetadataError::DamagedText));
+    }
+    // Cut off within the prefix it is still nobody else's.
+    let digits = text.strip_prefix(NAME).ok_or(NotOurs::Foreign)?;
+    let (number, is_whole) = match digits.split_once(':') {
+        Some((number, _)) => (number, true),
+        None => (digits, false),
+    };
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(NotOurs::Foreign);
+    }
+    let is_known =
+        PREFIX.strip_prefix(NAME) == Some(&format!("{}:", number.trim_start_matches('0')));
+    Err(NotOurs::Unreadable(if is_whole && !is_known {
+        MetadataError::UnknownForm(number.parse().unwrap_or(u32::MAX))
+    } else {
+        MetadataError::DamagedText
+    }))
+}
+
+/// What a committed offset of Kafka is to the worker.
+pub(crate) fn commit_of(committed: Committed) -> Commit {
+    let label = match disarm(&committed.metadata) {
+        Ok(bytes) => Label::Ours(bytes),
+        Err(NotOurs::Foreign) => Label::Foreign(committed.metadata),
+        Err(NotOurs::Unreadable(error)) => Label::Unreadable(error),
+    };
+    Commit { offset: committed.offset, label }
 }
 
 #[cfg(test)]
@@ -70,9 +107,18 @@ mod tests {
     fn what_others_wrote_is_told_from_what_was_damaged() {
         assert_eq!(disarm(""), Err(NotOurs::Foreign));
         assert_eq!(disarm("offset set by hand"), Err(NotOurs::Foreign));
-        assert_eq!(disarm("cs1:A"), Err(NotOurs::Damaged));
-        assert_eq!(disarm("cs1:AA=="), Err(NotOurs::Damaged));
-        assert_eq!(disarm("cs1:AB"), Err(NotOurs::Damaged));
+        for foreign in ["cs", "cs:AA", "csv1:AA", "cs1a:AA", "CS1:AA", " cs1:AA", "cs-1:AA"] {
+            assert_eq!(disarm(foreign), Err(NotOurs::Foreign), "{foreign:?}");
+        }
+        let unreadable = |error| Err(NotOurs::Unreadable(error));
+        for damaged in ["cs1:A", "cs1:AA==", "cs1:AB", "cs1: AA", "cs1", "cs12", "cs01:AA"] {
+            assert_eq!(disarm(damaged), unreadable(MetadataError::DamagedText), "{damaged:?}");
+        }
+        for (newer, form) in
+            [("cs2:", 2), ("cs0:AA", 0), ("cs12:AA", 12), ("cs4294967296:", u32::MAX)]
+        {
+            assert_eq!(disarm(newer), unreadable(MetadataError::UnknownForm(form)), "{newer:?}");
+        }
     }
 
     proptest! {
@@ -95,6 +141,11 @@ mod tests {
             if let Ok(bytes) = disarm(&text) {
                 prop_assert_eq!(armor(&bytes), text);
             }
+        }
+
+        #[test]
+        fn what_begins_like_ours_is_never_foreign(text in "cs[0-9]{1,12}:.{0,40}") {
+            prop_assert_ne!(disarm(&text), Err(NotOurs::Foreign));
         }
     }
 }

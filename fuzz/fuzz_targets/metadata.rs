@@ -18,5 +18,8 @@ fuzz_target!(|input: &[u8]| {
         }
         Err(MetadataError::UnknownVersion(version)) => assert_eq!(version, bytes[0]),
         Err(MetadataError::Malformed { at }) => assert!(at <= bytes.len()),
+        Err(of_text @ (MetadataError::UnknownForm(_) | MetadataError::DamagedText)) => {
+            panic!("these are bytes: {of_text}")
+        }
     }
 });

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use countersign_statemachine::worker::{Commit, Label};
 use countersign_statemachine::{
     AmendError, Amended, Author, Disposition, NAME_BYTES_MAX, Reason, Unowned, Verb, amend,
 };
@@ -26,7 +25,7 @@ use futures::executor::block_on;
 use thiserror::Error;
 
 use super::{Answer, OPERATOR_PREFIX, Request, Why};
-use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, NotOurs, armor, disarm, max_binary_len};
+use crate::commit_metadata::{DEFAULT_TEXT_LIMIT, armor, commit_of, max_binary_len};
 use crate::dead_letter::{DeadLetter, LetterDisposition};
 use crate::kafka::librdkafka::{
     ClusterConfig, LibrdAdmin, LibrdKafka, LibrdProducer, ReadFrom, SettingError, read_topic,
@@ -79,12 +78,6 @@ pub enum AbsentError {
     /// The commit cannot be amended.
     #[error(transparent)]
     Amend(#[from] AmendError),
-    /// The commit's metadata is damaged.
-    #[error("the metadata of the committed offset {offset} is damaged")]
-    Damaged {
-        /// The committed offset.
-        offset: u64,
-    },
     /// There is no message at this offset.
     #[error("there is no message at this offset: it holds a control record or was compacted away")]
     NoMessage,
@@ -117,11 +110,9 @@ impl AbsentError {
         let (why, owner) = match self {
             Self::HasMembers { owner } => (Why::NotOwned, owner.as_ref().map(Member::to_string)),
             Self::Unknown(_) => (Why::Unknown, None),
-            Self::Joined
-            | Self::Amend(_)
-            | Self::Damaged { .. }
-            | Self::NoMessage
-            | Self::Pending { .. } => (Why::Refused, None),
+            Self::Joined | Self::Amend(_) | Self::NoMessage | Self::Pending { .. } => {
+                (Why::Refused, None)
+            }
             Self::NoLetters | Self::Setting(_) | Self::Kafka(_) => return None,
         };
         let Request { topic, partition, offset, .. } = request;
@@ -221,7 +212,7 @@ impl Order<'_> {
         let partition = [self.partition()];
         let log = persistently(patience, || block_on(self.admin.log_ranges(&partition, TIMEOUT)))?;
         let (log_start, log_end) = log.first().map_or((0, 0), |log| (log.start, log.end));
-        let commit = found.map(commit_of).transpose()?;
+        let commit = found.cloned().map(commit_of);
         let unowned = Unowned { commit, topic_id, log_start, log_end };
         let author = Author { instance: self.instance(), incarnation: rand::random(), number: 1 };
         let limit = max_binary_len(DEFAULT_TEXT_LIMIT);
@@ -320,16 +311,6 @@ impl Order<'_> {
             Err(_) => Err(AbsentError::Unknown(error)),
         }
     }
-}
-
-fn commit_of(found: &Committed) -> Result<Commit, AbsentError> {
-    let offset = found.offset;
-    let label = match disarm(&found.metadata) {
-        Ok(bytes) => Label::Ours(bytes),
-        Err(NotOurs::Foreign) => Label::Foreign(found.metadata.clone()),
-        Err(NotOurs::Damaged) => return Err(AbsentError::Damaged { offset }),
-    };
-    Ok(Commit { offset, label })
 }
 
 /// Asks until there is an answer, or one that time does not change, or patience ends.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::worker::{self, Commit, Found, Input, Label};
+use countersign_statemachine::worker::{self, Commit, Found, Input};
 use countersign_statemachine::{Entry, PartitionId};
 use futures::FutureExt;
 
-use crate::commit_metadata::disarm;
+use crate::commit_metadata::commit_of;
 use crate::error::RunError;
-use crate::kafka::{Committed, KafkaError, Topic, TopicPartition};
+use crate::kafka::{KafkaError, Topic, TopicPartition};
 use crate::status::Connection;
 use crate::store::StoreError;
 
@@ -234,18 +234,16 @@ pub(crate) async fn settle_unowned(
     ours: &[String],
 ) -> Result<(), RunError> {
     for Unfinished { id, partition, runs } in clerk.unfinished().await? {
-        let committed = scout.committed(vec![partition]).await?;
+        let committed = scout.committed(vec![partition.clone()]).await?;
         let Some(commit) = committed.into_iter().next().flatten().map(commit_of) else { continue };
-        let moves = worker::settle_unowned(id, &commit, &runs, ours);
+        let moves = match worker::settle_unowned(id, &commit, &runs, ours) {
+            Ok(moves) => moves,
+            Err(error) => {
+                tracing::warn!(%partition, %error, "messages stay unsettled in the store");
+                continue;
+            }
+        };
         clerk.note(moves.into_iter().map(Entry::Moved).collect()).await?;
     }
     Ok(())
-}
-
-fn commit_of(committed: Committed) -> Commit {
-    let label = match disarm(&committed.metadata) {
-        Ok(bytes) => Label::Ours(bytes),
-        Err(_) => Label::Foreign(committed.metadata),
-    };
-    Commit { offset: committed.offset, label }
 }

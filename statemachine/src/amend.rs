@@ -57,7 +57,10 @@ pub enum AmendError {
         offset: u64,
     },
     /// The metadata cannot be read.
-    #[error("the metadata of the committed offset {offset} cannot be read: {source}")]
+    #[error(
+        "the metadata of the committed offset {offset} cannot be read: {source}; {}",
+        source.advice()
+    )]
     Metadata {
         /// The committed offset.
         offset: u64,
@@ -153,6 +156,7 @@ fn read(commit: &Commit, topic_id: [u8; 16]) -> Result<CommitMetadata, AmendErro
     let offset = commit.offset;
     let bytes = match &commit.label {
         Label::Foreign(_) => return Err(AmendError::Foreign { offset }),
+        Label::Unreadable(source) => return Err(AmendError::Metadata { offset, source: *source }),
         Label::Ours(bytes) => bytes,
     };
     let metadata = CommitMetadata::decode(offset, bytes)

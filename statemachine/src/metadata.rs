@@ -65,12 +65,34 @@ pub enum MetadataError {
     /// It was written by a newer Countersign.
     #[error("version {0} of the commit metadata is not known; upgrade this instance")]
     UnknownVersion(u8),
+    /// Its text was written by a newer Countersign.
+    #[error("text form {0} of the commit metadata is not known; upgrade this instance")]
+    UnknownForm(u32),
+    /// Its text begins as ours does, and is not what we write.
+    #[error("the text of the commit metadata is damaged")]
+    DamagedText,
     /// It is cut off or damaged.
     #[error("the commit metadata is malformed at byte {at}")]
     Malformed {
         /// How far it could be read.
         at: usize,
     },
+}
+
+impl MetadataError {
+    /// What an operator can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::UnknownVersion(_) | Self::UnknownForm(_) => {
+                "run the version that wrote it, or a newer one"
+            }
+            Self::DamagedText | Self::Malformed { .. } => {
+                "what it said of messages that are done is lost: to go on from the offset all the \
+                 same, stop the group and set the offset with kafka-consumer-groups \
+                 --reset-offsets; messages behind it that are done are then done again"
+            }
+        }
+    }
 }
 
 const VERSION: u8 = 1;

@@ -118,6 +118,9 @@ fn what_cannot_be_read_is_left_alone() {
     let newer = Commit { offset: 10, label: Label::Ours(vec![99]) };
     let source = MetadataError::UnknownVersion(99);
     assert_eq!(of(Some(newer)), AmendError::Metadata { offset: 10, source });
+    let source = MetadataError::DamagedText;
+    let damaged = Commit { offset: 10, label: Label::Unreadable(source) };
+    assert_eq!(of(Some(damaged)), AmendError::Metadata { offset: 10, source });
     let other = CommitMetadata { topic_id: [8; 16], ..metadata() };
     let other = Commit { offset: 10, label: Label::Ours(other.encode(10)) };
     assert_eq!(of(Some(other)), AmendError::OtherTopic { offset: 10 });

@@ -91,6 +91,9 @@ fn check_any(offset: u64, bytes: &[u8]) -> Result<(), TestCaseError> {
             prop_assert!(version != 1 && bytes.first() == Some(&version));
         }
         Err(MetadataError::Malformed { at }) => prop_assert!(at <= bytes.len()),
+        Err(of_text @ (MetadataError::UnknownForm(_) | MetadataError::DamagedText)) => {
+            prop_assert!(false, "these are bytes: {of_text}");
+        }
     }
     Ok(())
 }
@@ -268,6 +271,10 @@ fn errors_say_what_to_do() {
     assert_eq!(unknown.to_string(), text);
     let cut = CommitMetadata::decode(0, &[]).unwrap_err();
     assert_eq!(cut.to_string(), "the commit metadata is malformed at byte 0");
+    let newer = [unknown, MetadataError::UnknownForm(2)];
+    assert!(newer.iter().all(|error| error.advice().contains("run the version that wrote it")));
+    let damaged = [cut, MetadataError::DamagedText];
+    assert!(damaged.iter().all(|error| error.advice().contains("--reset-offsets")));
 }
 
 #[test]

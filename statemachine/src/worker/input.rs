@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::Disposition;
 use crate::entry::PartitionId;
+use crate::metadata::MetadataError;
 use crate::runs::Run;
 use crate::span::Span;
 use crate::state::{Reason, Verb};
@@ -323,4 +324,7 @@ pub enum Label {
     Foreign(String),
     /// Written by a Countersign.
     Ours(Vec<u8>),
+    /// Written by a Countersign, and its text cannot be read. It must never count as empty: what
+    /// it says of messages that are done is not known.
+    Unreadable(MetadataError),
 }

@@ -70,17 +70,20 @@ pub(crate) fn recover(
 /// an earlier process left unfinished was done by another instance, or waits for its owner.
 ///
 /// Must not be used while the partition may be owned: its owner knows better.
+///
+/// # Errors
+/// The commit cannot be read: nothing is known of what is done.
 pub fn settle_unowned(
     partition: PartitionId,
     commit: &Commit,
     runs: &[Run],
     ours: &[String],
-) -> Vec<Moved> {
-    let Ok((_, mut recovery)) = read_commit(commit) else { return Vec::new() };
+) -> Result<Vec<Moved>, PositionError> {
+    let (_, mut recovery) = read_commit(commit)?;
     let unfinished = runs.iter().filter(|run| !run.history.state.is_confirmed());
     let unfinished: Vec<Run> = unfinished.copied().collect();
     Truth::of(partition, &recovery, ours).settle(&unfinished, &mut recovery);
-    recovery.moves
+    Ok(recovery.moves)
 }
 
 fn first_start(found: &Found, settings: &Settings) -> Result<Recovery, PositionError> {
@@ -148,13 +151,7 @@ fn warnings(partition: PartitionId, offset: u64, caution: &Caution) -> Vec<Notic
 /// What a commit says by itself; without metadata where another tool wrote it.
 fn read_commit(commit: &Commit) -> Result<(Option<CommitMetadata>, Recovery), PositionError> {
     let position = commit.offset;
-    let metadata = match &commit.label {
-        Label::Foreign(_) => None,
-        Label::Ours(bytes) => Some(
-            CommitMetadata::decode(position, bytes)
-                .map_err(|source| PositionError::Metadata { offset: position, source })?,
-        ),
-    };
+    let metadata = read_metadata(commit)?;
     let told = metadata.as_ref();
     let recovery = Recovery {
         position,
@@ -168,6 +165,17 @@ fn read_commit(commit: &Commit) -> Result<(Option<CommitMetadata>, Recovery), Po
         notices: Vec::new(),
     };
     Ok((metadata, recovery))
+}
+
+/// `None` where another tool wrote the commit.
+fn read_metadata(commit: &Commit) -> Result<Option<CommitMetadata>, PositionError> {
+    let offset = commit.offset;
+    let read = match &commit.label {
+        Label::Foreign(_) => return Ok(None),
+        Label::Unreadable(source) => Err(*source),
+        Label::Ours(bytes) => CommitMetadata::decode(offset, bytes),
+    };
+    read.map(Some).map_err(|source| PositionError::Metadata { offset, source })
 }
 
 /// The set D of done offsets, in order.
@@ -278,21 +286,31 @@ pub(crate) enum Verdict {
 /// committed exactly if the stable commit equals what was sent, offset and metadata byte for byte.
 ///
 /// `None`: no partition is left to tell.
+///
+/// # Errors
+/// A commit is not what was sent and cannot be read. It may have been that, and damaged since.
 pub(crate) fn verdict<'a>(
-    mut pairs: impl Iterator<Item = (&'a super::Position, Option<&'a Commit>)>,
-) -> Option<Verdict> {
-    let same = |sent: &super::Position, commit: Option<&Commit>| {
-        commit.is_some_and(|commit| {
-            commit.offset == sent.offset
-                && matches!(&commit.label, Label::Ours(bytes) if *bytes == sent.metadata)
-        })
-    };
-    let (sent, commit) = pairs.next()?;
-    let first = same(sent, commit);
-    if pairs.any(|(sent, commit)| same(sent, commit) != first) {
-        return Some(Verdict::Torn);
+    pairs: impl Iterator<Item = (&'a super::Position, Option<&'a Commit>)>,
+) -> Result<Option<Verdict>, (PartitionId, PositionError)> {
+    let mut verdict = None;
+    for (sent, commit) in pairs {
+        let is_there = is_there(sent, commit).map_err(|error| (sent.partition, error))?;
+        let told = if is_there { Verdict::Committed } else { Verdict::NotCommitted };
+        if verdict.is_some_and(|verdict| verdict != told) {
+            return Ok(Some(Verdict::Torn));
+        }
+        verdict = Some(told);
     }
-    Some(if first { Verdict::Committed } else { Verdict::NotCommitted })
+    Ok(verdict)
+}
+
+fn is_there(sent: &super::Position, commit: Option<&Commit>) -> Result<bool, PositionError> {
+    let Some(commit) = commit else { return Ok(false) };
+    let is_same = matches!(&commit.label, Label::Ours(bytes) if *bytes == sent.metadata);
+    if is_same {
+        return Ok(commit.offset == sent.offset);
+    }
+    read_metadata(commit).map(|_| false)
 }
 
 #[cfg(test)]

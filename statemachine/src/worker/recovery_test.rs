@@ -86,6 +86,10 @@ fn what_cannot_be_worked_with_is_an_error() {
             Commit { offset: 5, label: Label::Ours(vec![99, 0]) },
             PositionError::Metadata { offset: 5, source: MetadataError::UnknownVersion(99) },
         ),
+        (
+            Commit { offset: 5, label: Label::Unreadable(MetadataError::DamagedText) },
+            PositionError::Metadata { offset: 5, source: MetadataError::DamagedText },
+        ),
     ];
     for (commit, error) in cases {
         assert_eq!(recover(P, &found(Some(commit), Vec::new()), &settings()), Err(error));
@@ -144,20 +148,40 @@ fn who_did_it_is_said() {
 
 #[test]
 fn a_transaction_is_committed_exactly_if_its_commits_are_there() {
-    let sent = Position { partition: P, offset: 5, metadata: vec![1, 2] };
-    let there = Commit { offset: 5, label: Label::Ours(vec![1, 2]) };
+    let there = ours("w0", 5, vec![Span { first: 7, end: 9 }]);
+    let Label::Ours(metadata) = there.label.clone() else { panic!("it is ours") };
+    let sent = Position { partition: P, offset: 5, metadata };
     let not = [
-        Commit { offset: 5, label: Label::Ours(vec![1, 3]) },
-        Commit { offset: 6, label: Label::Ours(vec![1, 2]) },
+        ours("w0", 5, Vec::new()),
+        ours("w0", 6, vec![Span { first: 8, end: 10 }]),
+        Commit { offset: 6, ..there.clone() },
         Commit { offset: 5, label: Label::Foreign("x".to_owned()) },
     ];
-    assert_eq!(verdict([(&sent, Some(&there))].into_iter()), Some(Verdict::Committed));
-    assert_eq!(verdict([(&sent, None)].into_iter()), Some(Verdict::NotCommitted));
+    let of = |pairs: &[(&Position, Option<&Commit>)]| verdict(pairs.iter().copied());
+    assert_eq!(of(&[(&sent, Some(&there))]), Ok(Some(Verdict::Committed)));
+    assert_eq!(of(&[(&sent, None)]), Ok(Some(Verdict::NotCommitted)));
     for other in &not {
-        let pairs = [(&sent, Some(other))];
-        assert_eq!(verdict(pairs.into_iter()), Some(Verdict::NotCommitted));
-        let torn = [(&sent, Some(&there)), (&sent, Some(other))];
-        assert_eq!(verdict(torn.into_iter()), Some(Verdict::Torn));
+        assert_eq!(of(&[(&sent, Some(other))]), Ok(Some(Verdict::NotCommitted)));
+        assert_eq!(of(&[(&sent, Some(&there)), (&sent, Some(other))]), Ok(Some(Verdict::Torn)));
     }
-    assert_eq!(verdict([].into_iter()), None);
+    assert_eq!(of(&[]), Ok(None));
+}
+
+/// It may be what was sent: to send it again would do its messages twice.
+#[test]
+fn a_commit_that_cannot_be_read_decides_nothing() {
+    let sent = Position { partition: P, offset: 5, metadata: vec![1, 2] };
+    let labels = [
+        (Label::Unreadable(MetadataError::DamagedText), MetadataError::DamagedText),
+        (Label::Unreadable(MetadataError::UnknownForm(2)), MetadataError::UnknownForm(2)),
+        (Label::Ours(vec![2, 2]), MetadataError::UnknownVersion(2)),
+        (Label::Ours(vec![1]), MetadataError::Malformed { at: 1 }),
+    ];
+    for (label, source) in labels {
+        let commit = Commit { offset: 5, label };
+        let error = (P, PositionError::Metadata { offset: 5, source });
+        assert_eq!(verdict([(&sent, Some(&commit))].into_iter()), Err(error));
+        let settled = settle_unowned(P, &commit, &[run(2, 5, State::InDoubt)], &[]);
+        assert_eq!(settled, Err(error.1));
+    }
 }

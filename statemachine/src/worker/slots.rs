@@ -229,7 +229,13 @@ impl Worker {
             let (_, commit) = commits.iter().find(|(asked, _)| *asked == id)?;
             witnesses.contains(&id).then_some((&sent.position, commit.as_ref()))
         });
-        match verdict(pairs) {
+        let verdict = match verdict(pairs) {
+            Ok(verdict) => verdict,
+            Err((partition, source)) => {
+                return self.stop(Err(StopReason::Position { partition, source }));
+            }
+        };
+        match verdict {
             Some(Verdict::Committed) => self.finish_committed(number, End::FoundCommitted),
             Some(Verdict::NotCommitted) => self.finish_aborted(number),
             Some(Verdict::Torn) => self.stop(Err(StopReason::Torn { number })),

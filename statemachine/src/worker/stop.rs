@@ -116,7 +116,10 @@ pub enum PositionError {
         lost: u64,
     },
     /// The commit's metadata cannot be read.
-    #[error("the metadata of the committed offset {offset} cannot be read: {source}")]
+    #[error(
+        "the metadata of the committed offset {offset} cannot be read: {source}; {}",
+        source.advice()
+    )]
     Metadata {
         /// The committed offset.
         offset: u64,

@@ -83,6 +83,7 @@ impl Log {
         let metadata = match &commit.label {
             Label::Foreign(_) => None,
             Label::Ours(bytes) => Some(CommitMetadata::decode(commit.offset, bytes).unwrap()),
+            Label::Unreadable(error) => panic!("a commit cannot be read: {error}"),
         };
         Some((commit.offset, metadata))
     }
