@@ -19,7 +19,7 @@ enum Request {
     Claim { partition: PartitionId, worker: u32 },
     Append { worker: u32, write: u64, entries: Vec<Entry>, inbox: Inbox },
     Intern { partitions: Vec<(TopicPartition, [u8; 16])>, reply: Reply<Vec<PartitionId>> },
-    Runs { partitions: Vec<PartitionId>, reply: Reply<Vec<Vec<Run>>> },
+    Runs { partitions: Vec<(PartitionId, u64)>, reply: Reply<Vec<Vec<Run>>> },
     RememberSlot { transactional_id: String, reply: Reply<()> },
     Slots { reply: Reply<Vec<String>> },
     Unfinished { reply: Reply<Vec<Unfinished>> },
@@ -73,10 +73,10 @@ impl Clerk {
         self.ask(|reply| Request::Intern { partitions, reply }).await
     }
 
-    /// The records of partitions, in the order asked.
+    /// What has to be settled of partitions with their committed offsets, in the order asked.
     pub(super) async fn runs(
         &self,
-        partitions: Vec<PartitionId>,
+        partitions: Vec<(PartitionId, u64)>,
     ) -> Result<Vec<Vec<Run>>, StoreError> {
         self.ask(|reply| Request::Runs { partitions, reply }).await
     }
@@ -143,8 +143,8 @@ async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request
                 let _ = reply.send(intern(&mut journal, &partitions));
             }
             Request::Runs { partitions, reply } => {
-                let runs = partitions.iter().map(|partition| journal.runs(*partition).collect());
-                let _ = reply.send(Ok(runs.collect()));
+                let runs = |&(id, committed)| journal.runs_to_settle(id, committed).collect();
+                let _ = reply.send(Ok(partitions.iter().map(runs).collect()));
             }
             Request::RememberSlot { transactional_id, reply } => {
                 let remembered = journal.remember_slot(&transactional_id);

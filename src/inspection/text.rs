@@ -104,7 +104,9 @@ pub fn write_why(out: &mut dyn Write, report: &WhyReport) -> Result {
             writeln!(out, "has not been received yet: nothing of this partition has.")?;
         }
     }
-    if report.pruned {
+    if report.pruned && report.story.is_empty() {
+        writeln!(out, "Its story is no longer kept, nor how often it was tried.")?;
+    } else if report.pruned {
         writeln!(out, "The beginning of its story is no longer kept.")?;
     }
     if !report.story.is_empty() {

@@ -73,7 +73,8 @@ pub enum Known {
     },
 }
 
-/// How a message stands.
+/// How a message stands. Once its history is no longer kept ([`WhyReport::pruned`]) the counters
+/// are those of a message that ended without ado, whatever it went through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Present {
     /// The state's name.

@@ -7,7 +7,9 @@ use crate::span::Span;
 use crate::transition::Event;
 
 /// A partition, by the number that the store gave it. The shell knows its topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct PartitionId(pub u32);
 
 /// One line of the store's journal.

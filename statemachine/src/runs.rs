@@ -167,6 +167,35 @@ impl Runs {
         Ok(())
     }
 
+    /// Whether every message of a span that is recorded is done.
+    pub fn is_confirmed(&self, span: Span) -> bool {
+        let from = self.at(span.first).map_or(span.first, |run| run.span.first);
+        self.runs.range(from..span.end).all(|(_, body)| body.history.state.is_confirmed())
+    }
+
+    /// Leaves of the done messages of a span only their outcome, so that neighbours of one outcome
+    /// are one run again, whatever they went through. What is not done is left alone.
+    ///
+    /// Looks at `most` runs. Gives how many it looked at, and the offset to go on from, which is
+    /// the end of the span once all of it was looked at.
+    pub fn forget_details(&mut self, span: Span, most: usize) -> (usize, u64) {
+        let from = self.at(span.first).map_or(span.first, |run| run.span.first);
+        let runs = self.runs.range(from..span.end).take(most.saturating_add(1));
+        let mut runs: Vec<Run> = runs.map(|(&first, body)| body.run(first)).collect();
+        let next = if runs.len() > most { runs.pop() } else { None };
+        for run in &runs {
+            let State::Confirmed(outcome) = run.history.state else { continue };
+            let history = History::of_outcome(outcome);
+            if let Some(part) = run.span.intersect(span)
+                && run.history != history
+            {
+                self.replace(part, &[Run { history, ..part_of(*run, part) }]);
+            }
+        }
+        let until = next.map_or(span.end, |run| run.span.first.max(span.first));
+        (runs.len(), until)
+    }
+
     /// The recorded parts of a span, cut to it.
     fn parts(&self, span: Span) -> Vec<Run> {
         let cut = |run: Run| Some(part_of(run, run.span.intersect(span)?));

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Monotonic: `attempt` until an operator orders a retry, `deliveries` within a life, and `life`.
-//! Only an operator's rewind leaves `confirmed`; it starts a new life.
+//! Only an operator's rewind leaves `confirmed`; it starts a new life. Of a done message whose
+//! history is no longer kept only the outcome stays: [`History::of_outcome`].
 
 use std::fmt;
 
@@ -148,8 +149,17 @@ impl History {
     pub const NEW: Self = Self { state: State::Pending, attempt: 0, deliveries: 0, life: 0 };
 
     /// A message that was done at the first try.
-    pub const CLEAN: Self =
-        Self { state: State::Confirmed(Outcome::Processed), attempt: 0, deliveries: 1, life: 0 };
+    pub const CLEAN: Self = Self::of_outcome(Outcome::Processed);
+
+    /// What is told of a done message once its details are no longer kept: how it ended. The
+    /// counters are those of a message that ended so without ado.
+    pub const fn of_outcome(outcome: Outcome) -> Self {
+        let deliveries = match outcome {
+            Outcome::Processed | Outcome::DeadLettered | Outcome::Parked | Outcome::Duplicate => 1,
+            Outcome::Skipped | Outcome::Elsewhere | Outcome::Unknown => 0,
+        };
+        Self { state: State::Confirmed(outcome), attempt: 0, deliveries, life: 0 }
+    }
 }
 
 impl State {

@@ -138,6 +138,7 @@ impl Journal {
             Some(_) | None => HistoryRecord { partition: id, first: happening, later: Vec::new() },
         };
         batch.put(record.key(), record.value());
+        self.session()?.sweep.note(&record, record.later.is_empty());
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.note_recent(span, record.first.sequence, ends);
         }
@@ -159,7 +160,7 @@ impl Journal {
         Ok(value.map(|value| HistoryRecord::read(&key, &value)).transpose()?)
     }
 
-    fn put_runs(&mut self, id: PartitionId, batch: &mut Batch) {
+    pub(in crate::store) fn put_runs(&mut self, id: PartitionId, batch: &mut Batch) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         for change in partition.runs.take_changes() {
             match change.run {

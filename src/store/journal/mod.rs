@@ -163,6 +163,14 @@ impl Journal {
         self.runs(id).filter(|run| !run.history.state.is_confirmed())
     }
 
+    /// The runs that have to be settled with a committed offset: those that are not confirmed, and
+    /// all that reach beyond it. What is done below it is of no use to whoever takes it up.
+    pub fn runs_to_settle(&self, id: PartitionId, committed: u64) -> impl Iterator<Item = Run> {
+        let concerned =
+            move |run: &Run| run.span.end > committed || !run.history.state.is_confirmed();
+        self.runs(id).filter(concerned)
+    }
+
     /// Remembers a transactional id; the call of [`flush`](Self::flush) that follows makes it last.
     ///
     /// # Errors
@@ -211,7 +219,7 @@ impl Journal {
     }
 
     /// After a failed write the mirror is ahead of the store: nothing may be built on it.
-    fn note_failure(&mut self, result: &Result<(), StoreError>) {
+    pub(super) fn note_failure<T>(&mut self, result: &Result<T, StoreError>) {
         if let Err(error) = result {
             self.writer = Writer::Closed(format!("an earlier write failed ({error})"));
         }

@@ -47,7 +47,7 @@ impl Journal {
         id: PartitionId,
         offset: u64,
     ) -> Result<Vec<HistoryRecord>, StoreError> {
-        let prefix = [&[HistoryRecord::KIND], id.0.to_be_bytes().as_slice()].concat();
+        let prefix = HistoryRecord::prefix_of(id);
         let mut range = KeyRange::of_prefix(&prefix);
         range.to = Some([prefix.as_slice(), &offset.saturating_add(1).to_be_bytes()].concat());
         let mut found = Vec::new();

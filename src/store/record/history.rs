@@ -89,6 +89,11 @@ struct HappeningWire {
 }
 
 impl HistoryRecord {
+    /// What the keys of all records of `partition` begin with.
+    pub fn prefix_of(partition: PartitionId) -> Vec<u8> {
+        key(Self::KIND, &[&partition.0.to_be_bytes()])
+    }
+
     /// The key of the record of `partition` whose first happening is of this span and sequence.
     pub fn key_at(partition: PartitionId, first: u64, sequence: Sequence) -> Vec<u8> {
         let fields: [&[u8]; 3] =

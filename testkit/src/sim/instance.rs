@@ -353,6 +353,7 @@ fn processor(world: &World, name: &str, temper: &Temper, process: &ModelProcess)
     config.order = world.order;
     config.concurrency = world.concurrency;
     config.metadata_bytes = world.metadata_bytes;
+    config.history = world.history;
     config.retry.default.attempts = world.letters.as_ref().map(|_| World::ATTEMPTS);
     config.retry.default.backoff = Backoff {
         base: Duration::from_millis(20),

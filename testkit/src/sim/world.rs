@@ -54,6 +54,8 @@ pub struct World {
     pub is_stuck: bool,
     /// The brokers' `offset.metadata.max.bytes`.
     pub metadata_bytes: usize,
+    /// How long the stores keep details.
+    pub history: Duration,
     /// How many records fit into a producer's queue.
     pub queue_messages: usize,
     /// One of so many messages ends the process that handles it; `None`: none does.
@@ -106,6 +108,7 @@ impl World {
             keys: 8,
             is_stuck: false,
             metadata_bytes: 4_096,
+            history: Duration::from_secs(24 * 60 * 60),
             queue_messages: 100_000,
             pill_of: None,
             sleeps_per_mille: 0,
@@ -120,7 +123,8 @@ impl World {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
         let world = Self::unordered(seed).ordered(&mut rng(seed, "order"));
-        world.lettered(&mut rng(seed, "letters")).queued(&mut rng(seed, "queue"))
+        let world = world.lettered(&mut rng(seed, "letters")).queued(&mut rng(seed, "queue"));
+        world.forgetful(&mut rng(seed, "history"))
     }
 
     fn unordered(seed: u64) -> Self {
@@ -188,6 +192,12 @@ impl World {
     /// In half of the worlds a producer's queue is full after a few records.
     fn queued(self, rng: &mut StdRng) -> Self {
         Self { queue_messages: [1, 5, 100_000, 100_000][rng.random_range(0..4)], ..self }
+    }
+
+    /// In half of the worlds the stores forget details as soon as a message is done.
+    fn forgetful(self, rng: &mut StdRng) -> Self {
+        let history = if rng.random_bool(0.5) { Duration::ZERO } else { self.history };
+        Self { history, ..self }
     }
 
     /// Whether the handler never accepts this message.
