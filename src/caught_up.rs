@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::driver::{Host, Scout, existing, persistently};
+use crate::driver::{Host, Loops, Scout, Watchdog, existing, persistently};
 use crate::error::RunError;
 use crate::kafka::librdkafka::LibrdKafka;
 use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition};
@@ -30,7 +30,8 @@ impl Processor {
         let handle = self.handle();
         async move {
             let kafka = LibrdKafka::new(cluster.clone()).map_err(RunError::of_setting)?;
-            let scout = Scout::start(kafka.admin()?, Host::Threads);
+            let (watchdog, _) = Watchdog::start(Host::Threads, Loops::default());
+            let scout = Scout::start(&watchdog, move || kafka.admin())?;
             watch(&scout, &cluster.topics, &handle).await.map_err(RunError::of_kafka)
         }
     }

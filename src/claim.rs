@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::driver::{Clerk, Host};
+use crate::driver::{Clerk, GivenUp, Hand, Pulse, Relay, Watchdog};
 use crate::error::RunError;
 use crate::kafka::{Kafka, Producer, Sizes};
 use crate::processor::Processor;
@@ -18,7 +18,7 @@ impl Processor {
         &self,
         kafka: &Arc<K>,
         clerk: &Clerk,
-        host: Host,
+        watchdog: &Watchdog,
     ) -> Result<(), RunError> {
         let workers = 0..self.config.workers;
         let ours: BTreeSet<String> =
@@ -26,17 +26,14 @@ impl Processor {
         let mut former = clerk.slots().await?;
         former.retain(|id| !ours.contains(id));
         if !former.is_empty() {
-            let (done, all_done) = oneshot::channel();
             let kafka = Arc::clone(kafka);
-            let ending = host.spawn("countersign-claim", async move {
-                for id in former {
-                    end_former(&*kafka, &id).await;
-                }
-                // Nobody may be waiting any more.
-                let _ = done.send(());
-            });
-            let _ = all_done.await;
-            drop(ending);
+            let make = move || Ok(Ending(Arc::clone(&kafka)));
+            let ending = Relay::start(watchdog, "countersign-claim", make)?;
+            for id in former {
+                // One that hangs is left to its time-out, too.
+                let _: Result<(), _> = ending.ask(|done| (id, done)).await;
+            }
+            ending.end().await;
         }
         for id in ours {
             clerk.remember_slot(id).await?;
@@ -45,13 +42,30 @@ impl Processor {
     }
 }
 
-/// Ends the transaction that a former process may have left open.
-async fn end_former<K: Kafka>(kafka: &K, id: &str) {
-    let registered = match kafka.producer(id, Sizes::default()) {
-        Ok(mut producer) => producer.init(Duration::from_secs(10)).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = registered {
-        tracing::warn!(%id, %error, "a former transaction is left to its time-out");
+/// How long a registration may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Ends transactions that a former process may have left open.
+struct Ending<K>(Arc<K>);
+
+impl<K: Kafka> Hand<(String, oneshot::Sender<()>)> for Ending<K> {
+    async fn work(
+        &mut self,
+        (id, done): (String, oneshot::Sender<()>),
+        pulse: &Pulse,
+    ) -> Result<(), GivenUp> {
+        let Self(kafka) = self;
+        pulse.enter("init_transactions", TIMEOUT)?;
+        let registered = match kafka.producer(&id, Sizes::default()) {
+            Ok(mut producer) => producer.init(TIMEOUT).await,
+            Err(error) => Err(error),
+        };
+        pulse.leave()?;
+        if let Err(error) = registered {
+            tracing::warn!(%id, %error, "a former transaction is left to its time-out");
+        }
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+        Ok(())
     }
 }

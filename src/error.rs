@@ -116,6 +116,40 @@ pub enum RunError {
     /// A client failed for good.
     #[error(transparent)]
     Kafka(KafkaError),
+    /// A call to Kafka does not return, and nothing can take its place: of the consumer, or one of
+    /// a producer or admin client after too many others.
+    #[error(
+        "{name}: {call} has not returned for {:.0} s; check the brokers, and start again",
+        waited.as_secs_f32()
+    )]
+    Hung {
+        /// Which loop: the name of its thread.
+        name: String,
+        /// Which call, in Kafka's words.
+        call: &'static str,
+        /// How long it has taken.
+        waited: Duration,
+    },
+    /// A loop or a task of the processor panicked.
+    #[error("{name} panicked, which is a fault of Countersign: {message}")]
+    Panicked {
+        /// Which one: the name of its thread, or what the task does.
+        name: String,
+        /// The panic's text.
+        message: String,
+    },
+    /// The operating system gives no thread.
+    #[error(
+        "no thread for {name}: {source}; raise the limit of processes and threads (ulimit -u, \
+         pids.max of the control group)"
+    )]
+    Thread {
+        /// What the thread is for.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 impl RunError {
@@ -127,6 +161,10 @@ impl RunError {
         match error.kind {
             ErrorKind::NotAuthorized => Self::NotAuthorized(error.to_string()),
             ErrorKind::Config | ErrorKind::UnknownTopic => Self::Config(error),
+            ErrorKind::NoThread => {
+                let source = std::io::Error::other(error.message);
+                Self::Thread { name: error.call.to_owned(), source }
+            }
             ErrorKind::Timeout
             | ErrorKind::Transport
             | ErrorKind::Coordinator

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_statemachine::StartAt;
 
-use crate::driver::{Host, Scout};
+use crate::driver::{Host, Loops, Scout, Watchdog};
 use crate::error::RunError;
 use crate::kafka::librdkafka::LibrdKafka;
 use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition};
@@ -44,7 +44,8 @@ impl Processor {
         let cluster = self.config.cluster.clone();
         let topics = cluster.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
         let kafka = LibrdKafka::new(cluster).map_err(RunError::of_setting)?;
-        let scout = Scout::start(kafka.admin()?, Host::Threads);
+        let (watchdog, _) = Watchdog::start(Host::Threads, Loops::default());
+        let scout = Scout::start(&watchdog, move || kafka.admin())?;
         Ok(LagGauge { scout, topics, start: self.config.start, partitions: Vec::new() })
     }
 }

@@ -28,11 +28,13 @@ mod status;
 pub mod store;
 mod telemetry;
 mod wall_clock;
+mod workers;
 
 pub use builder::Builder;
 pub use config::Config;
 pub use countersign_statemachine as statemachine;
 pub use countersign_statemachine::Order;
+pub use driver::{LoopState, LoopStatus};
 pub use error::RunError;
 pub use handler::{HandlerError, Message, Outputs, Partitioning, To};
 pub use lag::{Lag, LagGauge};

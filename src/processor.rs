@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::future::join;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::control::Server;
 use crate::destinations::Destinations;
 use crate::driver::{
-    Clerk, Desk, Driver, Gate, Host, Parts, Place, Probe, Rate, Scout, Stop, existing,
+    Clerk, Desk, Gate, Host, Loops, Place, Probe, Rate, Reaper, Scout, Stop, Watchdog, existing,
     settle_unowned,
 };
 use crate::error::RunError;
@@ -24,6 +24,7 @@ use crate::signals;
 use crate::status::{Connection, StatusCell, Watch};
 use crate::store::{self, Identity, Journal, JournalOptions, Store, StoreError};
 use crate::wall_clock::now_ms;
+use crate::workers::Common;
 
 /// Reads, processes and writes, each message exactly once.
 ///
@@ -48,11 +49,12 @@ use crate::wall_clock::now_ms;
 /// ```
 pub struct Processor {
     pub(crate) config: Config,
-    work: Arc<dyn Work>,
+    pub(crate) work: Arc<dyn Work>,
     stop: Arc<watch::Sender<Stop>>,
-    cells: Vec<StatusCell>,
+    pub(crate) cells: Vec<StatusCell>,
     watch: Watch,
-    rate: Rate,
+    loops: Loops,
+    pub(crate) rate: Rate,
 }
 
 impl std::fmt::Debug for Processor {
@@ -112,8 +114,9 @@ impl Processor {
         let (stop, _) = watch::channel(Stop::No);
         let rate = Rate::default();
         rate.set(config.rate);
-        let (cells, watch) = StatusCell::new(config.workers as usize);
-        Ok(Self { config, work, stop: Arc::new(stop), cells, watch: Watch(watch), rate })
+        let loops = Loops::default();
+        let (cells, watch) = StatusCell::new(config.workers as usize, loops.clone());
+        Ok(Self { config, work, stop: Arc::new(stop), cells, watch, loops, rate })
     }
 
     /// A handle that works while the processor runs.
@@ -177,55 +180,45 @@ impl Processor {
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
         let (config, Place { host, control }) = (&self.config, place);
-        let scout = Scout::start(kafka.admin().map_err(RunError::of_kafka)?, host);
+        let (watchdog, mut failures) = Watchdog::start(host, self.loops.clone());
+        let asked = Arc::clone(&kafka);
+        let scout = Scout::start(&watchdog, move || asked.admin())?;
         // Nothing is under way before both are known, so that any stop ends it well.
         let mut told = self.stop.subscribe();
         let (cluster_id, destinations) = tokio::select! {
+            biased;
+            Some(error) = failures.recv() => return Err(error),
             known = self.look_round(&scout) => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
         let journal = self.journal(open(config)?, cluster_id, incarnation)?;
-        let clerk = Clerk::start(journal, host);
+        let clerk = Clerk::start(journal, &watchdog)?;
         tokio::select! {
-            claimed = self.claim(&kafka, &clerk, host) => claimed?,
+            biased;
+            Some(error) = failures.recv() => return Err(error),
+            claimed = self.claim(&kafka, &clerk, &watchdog) => claimed?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         }
-        let gate = Gate::default();
+        let reaper = Reaper::start(&watchdog)?;
         let desk = Desk::default();
-        let server = control
-            .and_then(|store| Server::start(&store, desk.clone(), clerk.clone(), scout.clone()));
-        let parts = |worker: u32, status: &StatusCell, renewed: u64| Parts {
-            kafka: Arc::clone(&kafka),
-            host,
-            settings: config.settings(worker, incarnation, renewed),
-            worker,
-            transactional_ids: config.transactional_ids(worker),
-            inputs: self.inputs(),
-            retry_backoff: Duration::from_millis(u64::from(config.cluster.retry_backoff_ms)),
-            provenance: config.provenance,
-            destinations: destinations.clone(),
-            deadline: config.deadline,
-            rate: self.rate.clone(),
-            gate: gate.clone(),
-            budget_bytes: config.memory_bytes,
-            work: Arc::clone(&self.work),
-            clerk: clerk.clone(),
-            scout: scout.clone(),
-            desk: desk.clone(),
-            status: status.clone(),
-            stop: self.stop(),
-            probe: probe.clone(),
-        };
-        let runs = (0..config.workers).zip(&self.cells).map(|(worker, status)| {
-            let parts = &parts;
-            self.keep_running(incarnation, status, move |incarnation| {
-                Driver::start(parts(worker, status, incarnation))
-            })
+        let server = control.and_then(|store| {
+            let failing = watchdog.failing();
+            Server::start(&store, desk.clone(), (clerk.clone(), scout.clone()), failing)
         });
-        let result: Result<(), RunError> = tokio::select! {
-            results = join_all(runs) => results.into_iter().collect(),
-            never = destinations.limits.keep(&scout) => match never {},
+        let common = Common {
+            kafka: &kafka,
+            watchdog,
+            reaper,
+            destinations,
+            gate: Gate::default(),
+            clerk,
+            scout,
+            desk,
+            probe,
+            incarnation,
         };
+        let result = self.run_workers(&common, &mut failures).await;
+        let Common { reaper, clerk, scout, .. } = common;
         if result.is_ok() {
             self.settle(&scout, &clerk).await;
         }
@@ -233,7 +226,7 @@ impl Processor {
         // Whoever opens the store next finds it closed.
         clerk.end().await;
         if !matches!(result, Err(RunError::Aborted)) {
-            scout.end().await;
+            join(scout.end(), reaper.end()).await;
         }
         result
     }
@@ -257,45 +250,10 @@ impl Processor {
     }
 
     /// Tells at once what was asked before: a new receiver takes the value as seen.
-    fn stop(&self) -> watch::Receiver<Stop> {
+    pub(crate) fn stop(&self) -> watch::Receiver<Stop> {
         let mut stop = self.stop.subscribe();
         stop.mark_changed();
         stop
-    }
-
-    /// Runs a worker; if it ends with an error the others finish what is under way.
-    ///
-    /// A request that was repeated because its connection was lost can arrive twice and take the id
-    /// over from ourselves: the first repetition of `JoinGroup` with a group instance id is fenced
-    /// by the second. So a fence after a loss of the connection is taken for our own, once for each
-    /// loss, and the worker starts anew as a new process would. If there is another owner, it is
-    /// fenced by that, or fences us again.
-    async fn keep_running(
-        &self,
-        incarnation: u64,
-        status: &StatusCell,
-        start: impl Fn(u64) -> Result<Driver, KafkaError>,
-    ) -> Result<(), RunError> {
-        let window = 2 * Duration::from_millis(u64::from(self.config.cluster.session_timeout_ms));
-        let mut incarnation = incarnation;
-        loop {
-            let result = match start(incarnation) {
-                Ok(driver) => driver.run().await,
-                Err(error) => Err(error.into()),
-            };
-            match result {
-                Err(error @ RunError::Fenced { .. }) if status.take_loss(window) => {
-                    tracing::warn!(%error, "fenced after a lost connection; starting anew");
-                    // Transactions are numbered from 1 again.
-                    incarnation = incarnation.wrapping_add(1);
-                }
-                Err(error) => {
-                    self.handle().shut_down();
-                    return Err(error);
-                }
-                Ok(()) => return Ok(()),
-            }
-        }
     }
 
     async fn first_contact(&self, scout: &Scout) -> Result<String, RunError> {
@@ -319,7 +277,7 @@ impl Processor {
         }
     }
 
-    fn inputs(&self) -> Arc<[Arc<str>]> {
+    pub(crate) fn inputs(&self) -> Arc<[Arc<str>]> {
         self.config.cluster.topics.iter().map(|topic| Arc::from(topic.as_str())).collect()
     }
 

@@ -7,6 +7,8 @@ use countersign_statemachine::worker::Counts;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::driver::{LoopStatus, Loops};
+
 /// The connection to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -44,6 +46,11 @@ pub struct Status {
     pub counts: Counts,
     /// Whether nothing is being handled or committed.
     pub idle: bool,
+    /// What the loops are at that make blocking calls, as of now: those of all workers, and those
+    /// that they share. One that has ended is not told. A change of these wakes nobody.
+    pub loops: Vec<LoopStatus>,
+    /// How many threads hang in a call to Kafka that was given up. Their clients were replaced.
+    pub given_up: usize,
 }
 
 /// One worker's share of the status.
@@ -57,11 +64,11 @@ pub(crate) struct StatusCell {
 
 impl StatusCell {
     /// A cell for each worker, and where they can be watched.
-    pub(crate) fn new(workers: usize) -> (Vec<Self>, watch::Receiver<Vec<Status>>) {
+    pub(crate) fn new(workers: usize, loops: Loops) -> (Vec<Self>, Watch) {
         let (sender, receiver) = watch::channel(vec![Status::default(); workers]);
         let sender = Arc::new(sender);
         let cell = |worker| Self { sender: Arc::clone(&sender), worker, lost: Arc::default() };
-        ((0..workers).map(cell).collect(), receiver)
+        ((0..workers).map(cell).collect(), Watch { workers: receiver, loops })
     }
 
     /// Something came from a broker. It may have been fetched before the connection was lost, so
@@ -119,7 +126,10 @@ impl StatusCell {
 
 /// The status of a processor, as of now.
 #[derive(Debug, Clone)]
-pub struct Watch(pub(crate) watch::Receiver<Vec<Status>>);
+pub struct Watch {
+    workers: watch::Receiver<Vec<Status>>,
+    loops: Loops,
+}
 
 impl Watch {
     /// The sum over all workers; the connection is the worst of theirs.
@@ -130,12 +140,14 @@ impl Watch {
             Connection::Degraded(_) => 2,
             Connection::Failed(_) => 3,
         };
-        let all = self.0.borrow();
+        let all = self.workers.borrow();
         let worst = all.iter().map(|status| &status.connection).max_by_key(|c| rank(c));
         let mut sum = Status {
             connection: worst.cloned().unwrap_or_default(),
             counts: Counts::default(),
             idle: all.iter().all(|status| status.idle),
+            loops: self.loops.status(),
+            given_up: self.loops.given_up(),
         };
         for counts in all.iter().map(|status| status.counts) {
             let Counts { confirmed, committed, aborted, in_doubt, renewed, .. } = counts;
@@ -156,6 +168,6 @@ impl Watch {
 
     /// Waits until something changes. Gives `false` once the processor has ended.
     pub async fn changed(&mut self) -> bool {
-        self.0.changed().await.is_ok()
+        self.workers.changed().await.is_ok()
     }
 }

@@ -11,9 +11,9 @@ use countersign::store::StoreError;
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  done
-    1  internal error, or a client of Kafka failed for good
+    1  internal error, no thread to be had, or a client of Kafka failed for good
     2  usage or configuration
-    3  Kafka cannot be reached, or does not authorise it
+    3  Kafka cannot be reached, hangs, or does not authorise it
     4  store: missing, locked, damaged, or of another cluster, group, instance or format
     5  fenced: another process took over the same id
     6  stopped by policy: a message failed for good, or a committed offset cannot be worked with
@@ -93,7 +93,7 @@ fn judge(error: &RunError) -> (Exit, Option<&'static str>) {
     match error {
         RunError::Config(_) => (Exit::Usage, Some("check the name, or create the topic first")),
         RunError::Setting(_) => (Exit::Usage, None),
-        RunError::Unreachable { .. } => (Exit::Kafka, None),
+        RunError::Unreachable { .. } | RunError::Hung { .. } => (Exit::Kafka, None),
         RunError::NotAuthorized(_) => {
             let hint = "check the credentials (-X sasl.*) and the rights to the group, the topics \
                         and the transactional ids";
@@ -119,7 +119,11 @@ fn judge(error: &RunError) -> (Exit, Option<&'static str>) {
         }
         RunError::Aborted => (Exit::Aborted, None),
         RunError::Kafka(error) => (of_kafka(error), None),
-        RunError::Protocol(_) | _ => (Exit::Internal, None),
+        RunError::Panicked { .. } => {
+            let hint = "report it; nothing is lost or doubled, and the next start goes on";
+            (Exit::Internal, Some(hint))
+        }
+        RunError::Protocol(_) | RunError::Thread { .. } | _ => (Exit::Internal, None),
     }
 }
 

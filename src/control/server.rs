@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,12 @@ use countersign_statemachine::worker::Obstacle;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::protocol::{Answer, LINE_BYTES_MAX, Request, Why};
 use super::{SOCKET, socket_of};
-use crate::driver::{Clerk, Declined, Desk, Scout, Wish};
+use crate::driver::{Clerk, Declined, Desk, Failing, Scout, Wish, unless_it_panics};
 use crate::kafka::TopicPartition;
 
 /// How many may ask at once; others wait.
@@ -47,7 +48,13 @@ pub(crate) struct Server {
 impl Server {
     /// Listens beside a store that is open: its lock proves that whoever made a socket that is
     /// there is gone. Without a socket the processor works as well; it says so and goes on.
-    pub(crate) fn start(store: &Path, desk: Desk, clerk: Clerk, scout: Scout) -> Option<Self> {
+    /// A panic of it ends the run.
+    pub(crate) fn start(
+        store: &Path,
+        desk: Desk,
+        (clerk, scout): (Clerk, Scout),
+        failing: Failing,
+    ) -> Option<Self> {
         let Some(socket) = socket_of(store) else {
             tracing::warn!(
                 store = %store.display(),
@@ -60,7 +67,12 @@ impl Server {
             Ok(listener) => {
                 let (stop, stopped) = oneshot::channel();
                 let office = Arc::new(Office { desk, clerk, scout });
-                let task = tokio::spawn(serve(listener, office, stopped));
+                let task = tokio::spawn(async move {
+                    let serving = serve(listener, office, stopped);
+                    if let Err(error) = unless_it_panics("control", serving).await {
+                        failing.fail(error);
+                    }
+                });
                 Some(Self { socket, stop, task })
             }
             Err(error) => {
@@ -103,7 +115,7 @@ async fn serve(listener: UnixListener, office: Arc<Office>, mut stopped: oneshot
     loop {
         tokio::select! {
             _ = &mut stopped => break,
-            Some(_) = clients.join_next(), if !clients.is_empty() => {}
+            Some(ended) = clients.join_next(), if !clients.is_empty() => pass_on_panic(ended),
             accepted = listener.accept(), if clients.len() < CLIENTS_MAX => match accepted {
                 Ok((stream, _)) => {
                     let office = Arc::clone(&office);
@@ -124,6 +136,15 @@ async fn serve(listener: UnixListener, office: Arc<Office>, mut stopped: oneshot
     let all = async { while clients.join_next().await.is_some() {} };
     // Who is silent does not hold the end up.
     let _ = timeout(PATIENCE, all).await;
+}
+
+/// A panic of one is one of all.
+fn pass_on_panic(ended: Result<(), JoinError>) {
+    if let Err(panic) = ended.map_err(JoinError::try_into_panic)
+        && let Ok(panic) = panic
+    {
+        resume_unwind(panic);
+    }
 }
 
 /// One line in, one line out, until the client has had enough.

@@ -8,7 +8,7 @@ use countersign_statemachine::Verb;
 
 use super::*;
 use crate::control::{AskError, ask};
-use crate::driver::{Host, Inbox, News};
+use crate::driver::{Host, Inbox, Loops, News, Watchdog};
 use crate::kafka::{FakeAdmin, Member};
 use crate::store::{Identity, Journal, JournalOptions, MemoryStore};
 
@@ -50,17 +50,25 @@ fn request(partition: u32) -> Request {
     }
 }
 
+fn watchdog() -> Watchdog {
+    Watchdog::start(Host::Tasks, Loops::default()).0
+}
+
 fn clerk() -> Clerk {
     let identity =
         Identity { cluster_id: "c".to_owned(), group: "g".to_owned(), instance: "i".to_owned() };
     let options = JournalOptions::new(1, 1);
     let journal = Journal::open(Box::new(MemoryStore::new(Arc::default())), &identity, options);
-    Clerk::start(journal.expect("it is new"), Host::Tasks)
+    Clerk::start(journal.expect("it is new"), &watchdog()).expect("tasks need no thread")
+}
+
+fn scout() -> Scout {
+    Scout::start(&watchdog(), || Ok(admin())).expect("tasks need no thread")
 }
 
 fn serving(store: &Path, desk: &Desk) -> Server {
-    let scout = Scout::start(admin(), Host::Tasks);
-    Server::start(store, desk.clone(), clerk(), scout).expect("the path is short")
+    let server = Server::start(store, desk.clone(), (clerk(), scout()), watchdog().failing());
+    server.expect("the path is short")
 }
 
 async fn asked(store: &Path, request: Request) -> Result<Answer, AskError> {
@@ -151,6 +159,5 @@ async fn a_path_that_is_too_long_is_told() {
     let store = dir.path().join("x".repeat(120));
     let unheard = asked(&store, request(3)).await;
     assert!(matches!(unheard, Err(AskError::PathTooLong { .. })), "{unheard:?}");
-    let scout = Scout::start(admin(), Host::Tasks);
-    assert!(Server::start(&store, desk, clerk(), scout).is_none());
+    assert!(Server::start(&store, desk, (clerk(), scout()), watchdog().failing()).is_none());
 }

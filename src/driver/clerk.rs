@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign_statemachine::{Entry, PartitionId, Run, State};
 use tokio::sync::{mpsc, oneshot};
@@ -10,8 +11,11 @@ use crate::kafka::TopicPartition;
 use crate::store::{Journal, PartitionName, StoreError};
 use crate::wall_clock::now_ms;
 
-use super::host::{Host, Loop};
+use super::host::Loop;
 use super::inbox::{Inbox, News};
+use super::pulse::{GivenUp, Pulse};
+use super::watchdog::{MARGIN, Trouble, Watchdog};
+use crate::error::RunError;
 
 /// What the clerk is asked for.
 #[derive(Debug)]
@@ -26,6 +30,24 @@ enum Request {
     State { partition: TopicPartition, offset: u64, reply: Reply<Option<State>> },
     Note { entries: Vec<Entry>, reply: Reply<()> },
 }
+
+impl Request {
+    /// What it is called while it is under way.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Claim { .. } => "store_claim",
+            Self::Append { .. } | Self::Note { .. } => "store_append",
+            Self::Intern { .. } | Self::RememberSlot { .. } => "store_write",
+            Self::Runs { .. }
+            | Self::Slots { .. }
+            | Self::Unfinished { .. }
+            | Self::State { .. } => "store_read",
+        }
+    }
+}
+
+/// How long a call of the store may take. Flushing a busy disk takes seconds.
+const CALL: Duration = Duration::from_secs(5);
 
 /// What the store holds of a partition, where that is not finished.
 #[derive(Debug)]
@@ -42,10 +64,20 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(crate) struct Clerk(mpsc::UnboundedSender<Request>, Arc<Loop>);
 
 impl Clerk {
-    /// Starts the loop.
-    pub(crate) fn start(journal: Journal, host: Host) -> Self {
+    /// Starts the loop. A call of the store that hangs is only told: nobody else may open it.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub(crate) fn start(journal: Journal, watchdog: &Watchdog) -> Result<Self, RunError> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        Self(sender, Arc::new(host.spawn("countersign-store", run(journal, receiver))))
+        let failing = watchdog.failing();
+        let tell = move |trouble| match trouble {
+            Trouble::Overdue(overdue) => tracing::error!("the store hangs: {overdue}"),
+            Trouble::Panicked(error) => failing.fail(error),
+        };
+        let body = |pulse| run(journal, receiver, pulse);
+        let (owner, _) = watchdog.spawn("countersign-store", MARGIN, tell, body)?;
+        Ok(Self(sender, Arc::new(owner)))
     }
 
     /// From now on a partition is this worker's: what another one of this process, which does not
@@ -129,9 +161,11 @@ impl Clerk {
 }
 
 /// An answer that nobody waits for any more is dropped.
-async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request>) {
+async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request>, pulse: Pulse) {
     let mut owners = BTreeMap::new();
     while let Some(request) = requests.recv().await {
+        // It is watched and never given up.
+        let _: Result<(), GivenUp> = pulse.enter(request.name(), CALL);
         match request {
             Request::Claim { partition, worker } => drop(owners.insert(partition, worker)),
             Request::Append { worker, write, mut entries, inbox } => {
@@ -163,6 +197,7 @@ async fn run(mut journal: Journal, mut requests: mpsc::UnboundedReceiver<Request
                 let _ = reply.send(append(&mut journal, &entries));
             }
         }
+        let _: Result<(), GivenUp> = pulse.leave();
     }
 }
 

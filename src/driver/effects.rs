@@ -14,11 +14,13 @@ use crate::telemetry;
 
 use super::Driver;
 use super::brake::Brake;
+use super::host::unless_it_panics;
+use super::inbox::News;
+use super::order::{Order, Sending};
 use super::poll::{Command, Grant};
 use super::results::Draft;
 use super::run::{Progress, RunInput};
 use super::shelf::{Running, Shelf};
-use super::slot::{Order, Sending};
 use super::solo::{Seat, Turn};
 
 impl Driver {
@@ -66,13 +68,13 @@ impl Driver {
                     self.command(Command::Room);
                 }
             }
-            Effect::Open { slot, why: _ } => self.order(slot, Order::Open),
+            Effect::Open { slot, why: _ } => self.slots.order(slot, Order::Open),
             Effect::Send { slot, number, partition, span } => {
                 self.send(slot, number, partition, span);
             }
-            Effect::Flush { slot } => self.order(slot, Order::Flush),
+            Effect::Flush { slot } => self.slots.order(slot, Order::Flush),
             Effect::Commit { slot, number: _, offsets } => self.commit(slot, offsets),
-            Effect::Abort { slot } => self.order(slot, Order::Abort),
+            Effect::Abort { slot } => self.slots.order(slot, Order::Abort),
             Effect::ReadCommits { number, partitions } => self.read_commits(number, &partitions),
             Effect::Notice(notice) => telemetry::notice(&notice, &self.author, &self.known),
             Effect::Stop(_) => {}
@@ -81,13 +83,6 @@ impl Driver {
 
     pub(super) fn name(&self, id: PartitionId) -> Option<TopicPartition> {
         self.known.get(&id).map(|known| known.partition.clone())
-    }
-
-    /// A slot's loop lives as long as the driver.
-    fn order(&self, slot: u32, order: Order) {
-        if let Some(orders) = self.slots.get(slot as usize) {
-            let _ = orders.send(order);
-        }
     }
 
     fn assign(&mut self, starts: &[Start]) {
@@ -144,7 +139,15 @@ impl Driver {
             draft: Draft::default(),
         };
         let work = Arc::clone(&self.work);
-        let task = tokio::spawn(async move { work.run(input, progress).await }).abort_handle();
+        let inbox = self.inbox.clone();
+        let run = async move { work.run(input, progress).await };
+        let watched = async move {
+            // What handlers panic with is their messages' failure, and does not come here.
+            if let Err(error) = unless_it_panics("handler", run).await {
+                inbox.send(News::Broken(error));
+            }
+        };
+        let task = tokio::spawn(watched).abort_handle();
         shelf.start(lane, Running { brake, task });
     }
 
@@ -157,7 +160,7 @@ impl Driver {
             author: Author { number, ..self.author.clone() },
             parts: shelf.results(span),
         };
-        self.order(slot, Order::Send(sending));
+        self.slots.order(slot, Order::Send(sending));
         self.weigh(number, cost);
     }
 
@@ -177,7 +180,7 @@ impl Driver {
             Some(CommitOffset { partition, offset: position.offset, metadata })
         };
         let offsets = offsets.into_iter().filter_map(offset).collect();
-        self.order(slot, Order::Commit(offsets));
+        self.slots.order(slot, Order::Commit(offsets));
     }
 
     pub(super) fn take_slot(&mut self, slot: u32, event: SlotEvent) {
@@ -185,7 +188,10 @@ impl Driver {
             SlotEvent::Opened | SlotEvent::Committed { .. } => {
                 self.status.connection(Connection::Connected);
             }
-            SlotEvent::Flushed { .. } | SlotEvent::Aborted { .. } | SlotEvent::Failed { .. } => {}
+            SlotEvent::Flushed { .. }
+            | SlotEvent::Aborted { .. }
+            | SlotEvent::Failed { .. }
+            | SlotEvent::GivenUp { .. } => {}
         }
         self.handle(Input::Slot(slot, event));
     }

@@ -6,11 +6,13 @@ use countersign_statemachine::PartitionId;
 use countersign_statemachine::worker::{Call, Failure, Obstacle, SlotEvent};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::error::RunError;
 use crate::kafka::{Batch, KafkaError, TopicPartition};
 use crate::store::StoreError;
 
 use super::desk::Wish;
 use super::results::Results;
+use super::watchdog::Trouble;
 
 /// Something that happened outside of the driver.
 #[derive(Debug)]
@@ -39,12 +41,23 @@ pub(crate) enum News {
     Yielded { partition: PartitionId, epoch: u64, lane: u64 },
     /// An operator orders something, and waits for an answer.
     Wished(Wish, oneshot::Sender<Result<(), Obstacle>>),
-    /// A producer slot reports.
-    Slot(u32, SlotEvent),
-    /// A call of a producer slot failed for good, at the outputs of a message if there is a place.
-    SlotFailed { slot: u32, call: Call, error: KafkaError, place: Option<(PartitionId, u64)> },
+    /// A producer slot reports; `life` tells which of its loops.
+    Slot { slot: u32, life: u64, news: SlotNews },
+    /// Something that the worker cannot do without hangs, or has panicked.
+    Broken(RunError),
     /// A store write ended.
     Stored { write: u64, result: Result<(), StoreError> },
+}
+
+/// What is heard of a producer slot.
+#[derive(Debug)]
+pub(crate) enum SlotNews {
+    /// An order was carried out.
+    Done(SlotEvent),
+    /// A call failed for good, at the outputs of a message if there is a place.
+    Failed { call: Call, error: KafkaError, place: Option<(PartitionId, u64)> },
+    /// The loop hangs, or has panicked.
+    Trouble(Trouble),
 }
 
 /// Where news goes in. Never blocks: what is under way is bounded by the window's budget.

@@ -17,21 +17,27 @@ mod host;
 mod inbox;
 mod jobs;
 mod letters;
+mod order;
 mod parts;
 mod poll;
+mod pulse;
 mod rate;
+mod reaper;
+mod relay;
 mod results;
 mod run;
 mod scout;
 mod shelf;
 mod slot;
+mod slots;
 mod solo;
+mod watchdog;
 
 pub use host::Host;
-pub(crate) use host::Place;
+pub(crate) use host::{Place, unless_it_panics, words_of};
 pub(crate) use inbox::{Inbox, News};
 
-use host::Loop;
+use host::{Loop, PATIENCE};
 
 pub(crate) use clerk::Clerk;
 pub(crate) use desk::{Declined, Desk, Wish};
@@ -39,10 +45,15 @@ pub(crate) use jobs::settle_unowned;
 pub(crate) use letters::LetterBox;
 pub use parts::Probe;
 pub(crate) use parts::{Parts, Stop};
+pub(crate) use pulse::{GivenUp, Pulse};
+pub use pulse::{LoopState, LoopStatus};
 pub(crate) use rate::Rate;
+pub(crate) use reaper::Reaper;
+pub(crate) use relay::{Hand, Relay};
 pub(crate) use run::{Progress, RunInput, run_alone};
 pub(crate) use scout::{Scout, existing, persistently};
 pub(crate) use solo::Gate;
+pub(crate) use watchdog::{Failing, Failures, Loops, Watchdog};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,12 +65,12 @@ use futures::StreamExt;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::destinations::Destinations;
 use crate::error::RunError;
 use crate::handler::Work;
-use crate::kafka::{Consumer, ErrorKind, Kafka, KafkaError, Sizes, TopicPartition, Waker};
+use crate::kafka::{Consumer, Kafka, KafkaError, Sizes, TopicPartition, Waker};
 use crate::status::StatusCell;
 use crate::wall_clock::now_ms;
 
@@ -67,7 +78,7 @@ use budget::Budget;
 use jobs::Finding;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
-use slot::{Order, SlotConfig, SlotLoop};
+use slots::{SlotParts, Slots};
 use solo::Seat;
 
 /// What is known of an input partition.
@@ -88,7 +99,7 @@ pub(crate) struct Driver {
     news: mpsc::UnboundedReceiver<News>,
     commands: mpsc::UnboundedSender<Command>,
     waker: Waker,
-    slots: Vec<mpsc::UnboundedSender<Order>>,
+    slots: Slots,
     inputs: Arc<[Arc<str>]>,
     shelves: BTreeMap<PartitionId, Shelf>,
     known: BTreeMap<PartitionId, Identified>,
@@ -121,7 +132,7 @@ pub(crate) struct Driver {
     probe: Option<Probe>,
     /// What the last failed call of a producer was refused with.
     refused: Option<KafkaError>,
-    loops: Vec<Loop>,
+    poll: Loop,
 }
 
 /// How many news are taken in before effects are carried out again.
@@ -131,34 +142,20 @@ impl Driver {
     /// Creates the clients of a worker and starts their loops.
     ///
     /// # Errors
-    /// Settings that librdkafka refuses.
-    pub(crate) fn start<K: Kafka>(parts: Parts<K>) -> Result<Self, KafkaError> {
+    /// Settings that librdkafka refuses, or the operating system gives no thread.
+    pub(crate) fn start<K: Kafka>(parts: Parts<K>) -> Result<Self, RunError> {
         let (inbox, news) = Inbox::new();
         parts.desk.open(parts.worker, inbox.clone());
         let budget = Budget::new(parts.budget_bytes);
         let consumer = parts.kafka.consumer(parts.worker)?;
         let (group, waker) = (consumer.group(), consumer.waker());
         let (commands, receiver) = mpsc::unbounded_channel();
-        let poll = PollLoop::new(consumer, inbox.clone(), budget.clone());
         let name = format!("countersign-poll-{}", parts.worker);
-        let mut loops = vec![parts.host.spawn(&name, poll.run(receiver))];
-        let mut slots = Vec::new();
-        for (slot, transactional_id) in (0_u32..).zip(parts.transactional_ids.clone()) {
-            let config = SlotConfig {
-                slot,
-                transactional_id,
-                transaction_timeout: parts.settings.transaction_timeout,
-                retry_backoff: parts.retry_backoff,
-                provenance: parts.provenance,
-                sizes: parts.destinations.limits.sizes(),
-            };
-            let kafka = Arc::clone(&parts.kafka);
-            let (orders, receiver) = mpsc::unbounded_channel();
-            let slot_loop = SlotLoop::new(kafka, group.clone(), config, inbox.clone());
-            let name = format!("countersign-slot-{}-{slot}", parts.worker);
-            loops.push(parts.host.spawn(&name, slot_loop.run(receiver)));
-            slots.push(orders);
-        }
+        let tell = poll::teller(inbox.clone());
+        let (poll, _) = parts.watchdog.spawn(&name, poll::MARGIN, tell, |pulse| {
+            PollLoop::new(consumer, inbox.clone(), budget.clone(), pulse).run(receiver)
+        })?;
+        let slots = Slots::start(SlotParts::new(&parts, group, inbox.clone()))?;
         Ok(Self {
             author: Author {
                 instance: parts.settings.instance.clone(),
@@ -198,7 +195,7 @@ impl Driver {
             stop: parts.stop,
             probe: parts.probe,
             refused: None,
-            loops,
+            poll,
         })
     }
 
@@ -309,14 +306,8 @@ impl Driver {
                 self.handle(Input::Yielded { partition, epoch, lane });
             }
             News::Wished(wish, answer) => self.take_wish(wish, answer),
-            News::Slot(slot, event) => self.take_slot(slot, event),
-            // The group says that there is another member of this name, whichever client hears it.
-            News::SlotFailed { error, .. } if error.kind == ErrorKind::FencedInstance => {
-                return Err(RunError::of_consumer(error, &self.member));
-            }
-            News::SlotFailed { slot, call, error, place } => {
-                self.slot_failed(slot, call, error, place);
-            }
+            News::Slot { slot, life, news } => self.hear_slot(slot, life, news)?,
+            News::Broken(error) => return Err(error),
             News::Stored { write, result } => match result {
                 Ok(()) => self.handle(Input::Stored { write }),
                 Err(error) => return Err(RunError::Store(error)),
@@ -359,7 +350,7 @@ impl Driver {
     async fn end(&mut self, result: Result<(), StopReason>) -> Result<(), RunError> {
         self.publish();
         // The last write is under way; its lines are what the next start wants to read.
-        let _ = self.clerk.slots().await;
+        let _ = timeout(PATIENCE, self.clerk.slots()).await;
         let refused = self.refused.take();
         let of_worker =
             |reason| RunError::of_worker(reason, refused, &self.known, &self.transactional_ids);
@@ -367,9 +358,10 @@ impl Driver {
     }
 
     /// Closes the channels, which ends the loops; the consumer leaves the group as it is dropped.
-    async fn close(mut self) {
-        let (loops, waker) = (std::mem::take(&mut self.loops), Arc::clone(&self.waker));
-        drop(self);
+    async fn close(self) {
+        let Self { poll, slots, waker, commands, .. } = self;
+        let loops: Vec<Loop> = slots.into_loops().chain([poll]).collect();
+        drop(commands);
         waker();
         join_all(loops.into_iter().map(Loop::ended)).await;
     }

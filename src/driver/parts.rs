@@ -12,12 +12,14 @@ use crate::handler::Work;
 use crate::kafka::Kafka;
 use crate::status::StatusCell;
 
-use super::{Clerk, Desk, Gate, Host, Rate, Scout};
+use super::{Clerk, Desk, Gate, Rate, Reaper, Scout, Watchdog};
 
 /// What a driver is made of.
 pub(crate) struct Parts<K: Kafka> {
     pub(crate) kafka: Arc<K>,
-    pub(crate) host: Host,
+    pub(crate) watchdog: Watchdog,
+    /// Where producers are closed.
+    pub(crate) reaper: Reaper,
     pub(crate) settings: Settings,
     /// Which worker of the process this is.
     pub(crate) worker: u32,

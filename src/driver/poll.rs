@@ -14,6 +14,8 @@ use crate::kafka::{Consumer, KafkaError, PollLimit, Polled, TopicPartition};
 
 use super::budget::{Budget, Share};
 use super::inbox::{Inbox, News};
+use super::pulse::{GivenUp, Pulse};
+use super::watchdog::Trouble;
 
 /// What the driver asks of the consumer.
 #[derive(Debug)]
@@ -44,6 +46,20 @@ const LIMIT: PollLimit = PollLimit { records: 4_000, bytes: 1 << 20 };
 
 const WAIT: Duration = Duration::from_millis(500);
 
+/// How long a call of the consumer may take beyond its own time-out. No other consumer can take
+/// its place without a rebalance, so that a hanging one ends the run: not before it must.
+pub(super) const MARGIN: Duration = Duration::from_secs(30);
+
+/// A consumer that hangs or panics ends the run.
+pub(super) fn teller(inbox: Inbox) -> impl Fn(Trouble) + Send + Sync {
+    move |trouble| {
+        inbox.send(News::Broken(match trouble {
+            Trouble::Overdue(overdue) => overdue.into_error(),
+            Trouble::Panicked(error) => error,
+        }));
+    }
+}
+
 /// How long polling may rest for want of room. After that it goes on with every partition paused,
 /// so that rebalances are served; pausing throws away what was fetched ahead.
 const REST: Duration = Duration::from_millis(500);
@@ -52,6 +68,7 @@ pub(super) struct PollLoop<C> {
     consumer: C,
     inbox: Inbox,
     budget: Budget,
+    pulse: Pulse,
     owned: BTreeMap<TopicPartition, Grant>,
     /// Paused because they take too much of the budget.
     large: BTreeSet<TopicPartition>,
@@ -61,11 +78,12 @@ pub(super) struct PollLoop<C> {
 }
 
 impl<C: Consumer> PollLoop<C> {
-    pub(super) fn new(consumer: C, inbox: Inbox, budget: Budget) -> Self {
+    pub(super) fn new(consumer: C, inbox: Inbox, budget: Budget, pulse: Pulse) -> Self {
         Self {
             consumer,
             inbox,
             budget,
+            pulse,
             owned: BTreeMap::new(),
             large: BTreeSet::new(),
             paused: false,
@@ -77,6 +95,7 @@ impl<C: Consumer> PollLoop<C> {
         if let Err(error) = self.turn(&mut commands).await {
             self.inbox.send(News::ConsumerFailed(error));
         }
+        self.at("consumer_close");
     }
 
     async fn turn(
@@ -93,11 +112,14 @@ impl<C: Consumer> PollLoop<C> {
                 }
             }
             if let Some(rest) = self.rest()? {
+                // It is watched and never given up.
+                let _: Result<(), GivenUp> = self.pulse.leave();
                 if let Ok(Some(command)) = timeout(rest, commands.recv()).await {
                     self.carry_out(command)?;
                 }
                 continue;
             }
+            self.at("consumer_poll");
             self.consumer.poll(WAIT, LIMIT, &mut polled).await?;
             for event in polled.drain(..) {
                 self.pass_on(event)?;
@@ -105,7 +127,19 @@ impl<C: Consumer> PollLoop<C> {
         }
     }
 
+    /// Tells whoever watches which call comes next. The loop is never given up.
+    fn at(&self, call: &'static str) {
+        let _: Result<(), GivenUp> = self.pulse.enter(call, WAIT);
+    }
+
     fn carry_out(&mut self, command: Command) -> Result<(), KafkaError> {
+        self.at(match command {
+            Command::Rejoin => "consumer_rejoin",
+            Command::Assign(_) => "consumer_assign",
+            Command::Unassign(_) => "consumer_unassign",
+            Command::Leave => "consumer_unsubscribe",
+            Command::Room => "consumer_resume",
+        });
         match command {
             Command::Rejoin => self.consumer.rejoin()?,
             Command::Assign(grants) => {

@@ -86,7 +86,7 @@ fn batch(of: u32, bytes: usize) -> Batch {
 fn owner() -> (PollLoop<Noting>, Noting, Budget) {
     let (consumer, budget) = (Noting::default(), Budget::new(100_000));
     let (inbox, _) = Inbox::new();
-    let mut poll = PollLoop::new(consumer.clone(), inbox, budget.clone());
+    let mut poll = PollLoop::new(consumer.clone(), inbox, budget.clone(), Pulse::new());
     grant(&mut poll, &budget, 0);
     grant(&mut poll, &budget, 1);
     (poll, consumer, budget)

@@ -1,13 +1,19 @@
 //! The loop that asks Kafka: one thread, no membership, no transaction.
+//!
+//! A question that hangs is answered as one that no broker answered in time, and a new client asks
+//! what comes after it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::Disposition;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
-use super::host::{Host, Loop};
+use super::pulse::{GivenUp, Pulse};
+use super::relay::{Hand, Relay, Unanswered};
+use super::watchdog::Watchdog;
+use crate::error::RunError;
 use crate::kafka::{
     Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
 };
@@ -27,7 +33,7 @@ type Reply<T> = oneshot::Sender<Result<T, KafkaError>>;
 
 /// The way to the scout.
 #[derive(Debug, Clone)]
-pub(crate) struct Scout(mpsc::UnboundedSender<Question>, Arc<Loop>);
+pub(crate) struct Scout(Relay<Question>);
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,10 +43,16 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 impl Scout {
-    /// Starts the loop.
-    pub(crate) fn start(admin: impl Admin, host: Host) -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        Self(sender, Arc::new(host.spawn("countersign-admin", run(admin, receiver))))
+    /// Starts the loop; `make` gives it, and each of its successors, a client of its own.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses, or the operating system gives no thread.
+    pub(crate) fn start<A: Admin>(
+        watchdog: &Watchdog,
+        make: impl Fn() -> Result<A, KafkaError> + Send + Sync + 'static,
+    ) -> Result<Self, RunError> {
+        let hand = move || make().map(Asking).map_err(RunError::of_kafka);
+        Relay::start(watchdog, "countersign-admin", hand).map(Self)
     }
 
     /// The cluster's id.
@@ -92,25 +104,20 @@ impl Scout {
 
     /// Waits until the loop has ended, if this is the last way to it.
     pub(crate) async fn end(self) {
-        let Self(sender, owner) = self;
-        drop(sender);
-        if let Some(owner) = Arc::into_inner(owner) {
-            owner.ended().await;
-        }
+        self.0.end().await;
     }
 
     async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> Question) -> Result<T, KafkaError> {
-        let closed = || {
-            KafkaError::new(
-                "admin",
-                ErrorKind::Other,
-                Disposition::Fatal,
-                "the admin client has ended",
-            )
-        };
-        let (reply, answer) = oneshot::channel();
-        self.0.send(question(reply)).map_err(|_| closed())?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
+        let answer = self.0.ask(question).await;
+        answer.unwrap_or_else(|unanswered| {
+            Err(match unanswered {
+                Unanswered::Hung => KafkaError::no_answer("admin"),
+                Unanswered::Ended => {
+                    let (kind, message) = (ErrorKind::Other, "the admin client has ended");
+                    KafkaError::new("admin", kind, Disposition::Fatal, message)
+                }
+            })
+        })
     }
 }
 
@@ -157,33 +164,54 @@ pub(crate) async fn existing(
     asked.await?
 }
 
-/// An answer that nobody waits for any more is dropped.
-async fn run(mut admin: impl Admin, mut questions: mpsc::UnboundedReceiver<Question>) {
-    while let Some(question) = questions.recv().await {
+struct Asking<A>(A);
+
+impl<A: Admin> Hand<Question> for Asking<A> {
+    /// A question or an answer that nobody waits for any more is dropped.
+    async fn work(&mut self, question: Question, pulse: &Pulse) -> Result<(), GivenUp> {
+        let Self(admin) = self;
         match question {
             Question::ClusterId(reply) => {
-                let _ = reply.send(admin.cluster_id(TIMEOUT).await);
+                answer(pulse, "cluster_id", reply, admin.cluster_id(TIMEOUT)).await
             }
             Question::Topics(names, reply) => {
-                let _ = reply.send(admin.topics(&names, TIMEOUT).await);
+                answer(pulse, "describe_topics", reply, admin.topics(&names, TIMEOUT)).await
             }
             Question::MaxMessageBytes(names, reply) => {
-                let _ = reply.send(admin.max_message_bytes(&names, TIMEOUT).await);
+                let asked = admin.max_message_bytes(&names, TIMEOUT);
+                answer(pulse, "describe_configs", reply, asked).await
             }
             Question::Committed(partitions, reply) => {
-                let _ = reply.send(admin.committed(&partitions, TIMEOUT).await);
+                let asked = admin.committed(&partitions, TIMEOUT);
+                answer(pulse, "committed_offsets", reply, asked).await
             }
             Question::AnyCommitted(partitions, reply) => {
-                let _ = reply.send(admin.any_committed(&partitions, TIMEOUT).await);
+                let asked = admin.any_committed(&partitions, TIMEOUT);
+                answer(pulse, "committed_offsets", reply, asked).await
             }
             Question::Members(reply) => {
-                let _ = reply.send(admin.members(TIMEOUT).await);
+                answer(pulse, "describe_group", reply, admin.members(TIMEOUT)).await
             }
             Question::LogRanges(partitions, reply) => {
-                let _ = reply.send(admin.log_ranges(&partitions, TIMEOUT).await);
+                let asked = admin.log_ranges(&partitions, TIMEOUT);
+                answer(pulse, "list_offsets", reply, asked).await
             }
         }
     }
+}
+
+async fn answer<T>(
+    pulse: &Pulse,
+    call: &'static str,
+    reply: Reply<T>,
+    asked: impl Future<Output = Result<T, KafkaError>>,
+) -> Result<(), GivenUp> {
+    if reply.is_closed() {
+        return Ok(());
+    }
+    let answered = pulse.during(call, TIMEOUT, asked).await?;
+    let _ = reply.send(answered);
+    Ok(())
 }
 
 #[cfg(test)]

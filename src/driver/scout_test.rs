@@ -1,10 +1,14 @@
 //! What the scout makes of topics that are not known.
 
 use super::*;
+use crate::driver::{Host, Loops};
 use crate::kafka::FakeAdmin;
 
 async fn asked(known_after: Duration, patience: Duration) -> Result<Vec<Topic>, KafkaError> {
-    let scout = Scout::start(FakeAdmin::known_from(Instant::now() + known_after), Host::Tasks);
+    let (watchdog, _) = Watchdog::start(Host::Tasks, Loops::default());
+    let known_from = Instant::now() + known_after;
+    let scout = Scout::start(&watchdog, move || Ok(FakeAdmin::known_from(known_from)));
+    let scout = scout.expect("tasks need no thread");
     existing(&scout, &["in".into()], patience).await
 }
 

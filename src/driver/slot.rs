@@ -10,68 +10,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{Call, SlotEvent, is_suspicious};
-use countersign_statemachine::{Author, Disposition, PartitionId, Span};
-use tokio::sync::{mpsc, watch};
+use countersign_statemachine::{Disposition, PartitionId, Span};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::kafka::{
-    CommitOffset, ErrorKind, Kafka, KafkaError, Producer, Sizes, TopicPartition, Unsent,
-};
+use crate::kafka::{CommitOffset, ErrorKind, Kafka, KafkaError, Producer, Unsent};
 use crate::provenance::Mark;
 
-use super::inbox::{Inbox, News};
+use super::inbox::{Inbox, News, SlotNews};
+use super::order::{Order, Sending, SlotConfig, name_of};
+use super::pulse::{GivenUp, Pulse};
+use super::reaper::Reaper;
 use super::results::Results;
-
-/// What the worker orders of a slot.
-#[derive(Debug)]
-pub(super) enum Order {
-    /// Create the producer anew and register its id.
-    Open,
-    /// Send the outputs of messages.
-    Send(Sending),
-    /// Wait for all delivery reports.
-    Flush,
-    /// Send the offsets and commit.
-    Commit(Vec<CommitOffset>),
-    /// Abort.
-    Abort,
-}
-
-impl Order {
-    /// The last call of those that it takes.
-    fn call(&self) -> Call {
-        match self {
-            Self::Open => Call::Open,
-            Self::Send(_) => Call::Send,
-            Self::Flush => Call::Flush,
-            Self::Commit(_) => Call::Commit,
-            Self::Abort => Call::Abort,
-        }
-    }
-}
-
-/// Outputs to be sent.
-#[derive(Debug)]
-pub(super) struct Sending {
-    pub(super) id: PartitionId,
-    pub(super) partition: TopicPartition,
-    /// Who sends them.
-    pub(super) author: Author,
-    /// Which messages, of which results.
-    pub(super) parts: Vec<(Span, Arc<Results>)>,
-}
-
-/// What a slot is told once.
-#[derive(Debug, Clone)]
-pub(super) struct SlotConfig {
-    pub(super) slot: u32,
-    pub(super) transactional_id: String,
-    pub(super) transaction_timeout: Duration,
-    pub(super) retry_backoff: Duration,
-    pub(super) provenance: bool,
-    /// How large batches may be, now.
-    pub(super) sizes: watch::Receiver<Sizes>,
-}
 
 /// How many records may stay in the local queue when it is full, at first.
 const QUEUE_FULL_KEEP: usize = 10_000;
@@ -84,6 +34,8 @@ pub(super) struct SlotLoop<K: Kafka> {
     group: K::Group,
     config: SlotConfig,
     inbox: Inbox,
+    pulse: Pulse,
+    reaper: Reaper,
     producer: Option<K::Producer>,
     begun: bool,
     /// A call failed: what was ordered before the worker knew is passed over.
@@ -92,15 +44,57 @@ pub(super) struct SlotLoop<K: Kafka> {
     mark: String,
 }
 
-type CallResult<T = ()> = Result<T, (Call, KafkaError, Option<(PartitionId, u64)>)>;
+/// Why an order was not carried out.
+enum Undone {
+    /// A call failed, at the outputs of a message if there is a place.
+    Failed(Call, KafkaError, Option<(PartitionId, u64)>),
+    /// Another loop has the slot.
+    GivenUp,
+}
+
+impl From<GivenUp> for Undone {
+    fn from(GivenUp: GivenUp) -> Self {
+        Self::GivenUp
+    }
+}
+
+type CallResult<T = ()> = Result<T, Undone>;
+
+/// A call that is told to whoever watches the loop.
+struct Watched {
+    pulse: Pulse,
+    call: Call,
+}
+
+impl Watched {
+    async fn during<T>(
+        &self,
+        within: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, GivenUp> {
+        self.pulse.during(name_of(self.call), within, future).await
+    }
+}
+
+fn failed(call: Call) -> impl FnOnce(KafkaError) -> Undone {
+    move |error| Undone::Failed(call, error, None)
+}
 
 impl<K: Kafka> SlotLoop<K> {
-    pub(super) fn new(kafka: Arc<K>, group: K::Group, config: SlotConfig, inbox: Inbox) -> Self {
+    pub(super) fn new(
+        (kafka, group): (Arc<K>, K::Group),
+        config: SlotConfig,
+        inbox: Inbox,
+        pulse: Pulse,
+        reaper: Reaper,
+    ) -> Self {
         Self {
             kafka,
             group,
             config,
             inbox,
+            pulse,
+            reaper,
             producer: None,
             begun: false,
             failed: false,
@@ -123,20 +117,28 @@ impl<K: Kafka> SlotLoop<K> {
             let done = self.carry_out(order).await;
             let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             tracing::debug!(slot = self.config.slot, ?call, took_us, "producer call");
+            // What failed has returned, too.
+            if done.is_err() && self.pulse.leave().is_err() {
+                return;
+            }
             match done {
                 Ok(None) => {}
-                Ok(Some(event)) => self.report(event),
-                Err((call, error, place)) => {
+                Ok(Some(event)) => self.report(SlotNews::Done(event)),
+                Err(Undone::Failed(call, error, place)) => {
                     self.failed = true;
-                    let slot = self.config.slot;
-                    self.inbox.send(News::SlotFailed { slot, call, error, place });
+                    self.report(SlotNews::Failed { call, error, place });
+                }
+                Err(Undone::GivenUp) => {
+                    tracing::warn!(slot = self.config.slot, ?call, took_us, "a lost call returned");
+                    return;
                 }
             }
         }
     }
 
-    fn report(&self, event: SlotEvent) {
-        self.inbox.send(News::Slot(self.config.slot, event));
+    fn report(&self, news: SlotNews) {
+        let SlotConfig { slot, life, .. } = self.config;
+        self.inbox.send(News::Slot { slot, life, news });
     }
 
     async fn carry_out(&mut self, order: Order) -> CallResult<Option<SlotEvent>> {
@@ -157,24 +159,37 @@ impl<K: Kafka> SlotLoop<K> {
                 Disposition::Fatal,
                 "the slot has no producer",
             );
-            (call, error, None)
+            failed(call)(error)
         })
     }
 
-    /// A former producer is dropped first: its transaction, if any, is ended by the registration.
+    /// The producer, for a call under watch.
+    fn watched(&mut self, call: Call) -> CallResult<(&mut K::Producer, Watched)> {
+        let watched = Watched { pulse: self.pulse.clone(), call };
+        Ok((self.producer(call)?, watched))
+    }
+
+    /// A former producer is closed elsewhere, which may take long: its transaction, if any, is
+    /// ended by the registration.
     async fn open(&mut self) -> CallResult<SlotEvent> {
-        let failed = |error| (Call::Open, error, None);
-        self.producer = None;
+        if let Some(former) = self.producer.take() {
+            self.reaper.close(former);
+        }
         self.begun = false;
         self.outputs.clear();
         let (id, sizes) = (&self.config.transactional_id, *self.config.sizes.borrow());
-        let mut producer = self.kafka.producer(id, sizes).map_err(failed)?;
+        self.pulse.enter(name_of(Call::Open), CALL_TIMEOUT)?;
+        let mut producer = self.kafka.producer(id, sizes).map_err(failed(Call::Open))?;
         let deadline = Instant::now() + self.config.transaction_timeout * 3;
         loop {
-            match producer.init(CALL_TIMEOUT).await {
+            let init = producer.init(CALL_TIMEOUT);
+            match self.pulse.during(name_of(Call::Open), CALL_TIMEOUT, init).await? {
                 Ok(()) => break,
                 Err(error) if may_repeat(&error, deadline) => {}
-                Err(error) => return Err(failed(error)),
+                Err(error) => {
+                    self.reaper.close(producer);
+                    return Err(failed(Call::Open)(error));
+                }
             }
         }
         self.producer = Some(producer);
@@ -184,13 +199,14 @@ impl<K: Kafka> SlotLoop<K> {
 
     fn begin(&mut self) -> CallResult {
         if !self.begun {
-            self.producer(Call::Send)?.begin().map_err(|error| (Call::Send, error, None))?;
+            self.producer(Call::Send)?.begin().map_err(failed(Call::Send))?;
             self.begun = true;
         }
         Ok(())
     }
 
     async fn send(&mut self, sending: &Sending) -> CallResult {
+        self.pulse.enter(name_of(Call::Send), CALL_TIMEOUT)?;
         self.begin()?;
         let mark = self.config.provenance.then(|| Mark::new(&sending.author, &sending.partition));
         for &(span, ref results) in &sending.parts {
@@ -201,7 +217,7 @@ impl<K: Kafka> SlotLoop<K> {
                 None => self.hand_over(places, sending.id, results).await?,
             }
         }
-        Ok(())
+        Ok(self.pulse.leave()?)
     }
 
     /// Each mark is of one output.
@@ -243,7 +259,7 @@ impl<K: Kafka> SlotLoop<K> {
                 }
                 Err(Unsent { index, error }) => {
                     let message = results.message_of(index).map(|offset| (id, offset));
-                    return Err((Call::Send, error, message));
+                    return Err(Undone::Failed(Call::Send, error, message));
                 }
             }
         }
@@ -251,17 +267,18 @@ impl<K: Kafka> SlotLoop<K> {
 
     async fn make_room(&mut self, keep: usize) -> CallResult {
         let timeout = self.config.transaction_timeout;
-        let producer = self.producer(Call::Flush)?;
-        let room = producer.flush(keep, timeout).await;
-        room.map_err(|error| (Call::Flush, error, None))
+        let (producer, watched) = self.watched(Call::Flush)?;
+        let room = watched.during(timeout, producer.flush(keep, timeout)).await?;
+        room.map_err(failed(Call::Flush))?;
+        Ok(self.pulse.enter(name_of(Call::Send), CALL_TIMEOUT)?)
     }
 
     async fn flush(&mut self) -> CallResult<SlotEvent> {
         if self.begun {
             let timeout = self.config.transaction_timeout;
-            let producer = self.producer(Call::Flush)?;
-            let flushed = producer.flush(0, timeout).await;
-            flushed.map_err(|error| (Call::Flush, error, None))?;
+            let (producer, watched) = self.watched(Call::Flush)?;
+            let flushed = watched.during(timeout, producer.flush(0, timeout)).await?;
+            flushed.map_err(failed(Call::Flush))?;
         }
         let outputs = self.outputs.iter().map(|(&id, &outputs)| (id, outputs)).collect();
         Ok(SlotEvent::Flushed { outputs })
@@ -273,14 +290,14 @@ impl<K: Kafka> SlotLoop<K> {
         let offsets_suspicious = self.send_offsets(offsets, deadline).await?;
         let started = Instant::now();
         let deadline = started + self.config.transaction_timeout;
-        let producer = self.producer(Call::Commit)?;
+        let (producer, watched) = self.watched(Call::Commit)?;
         let mut repeated = false;
         loop {
-            match producer.commit(CALL_TIMEOUT).await {
+            match watched.during(CALL_TIMEOUT, producer.commit(CALL_TIMEOUT)).await? {
                 Ok(()) => break,
                 // After a time-out only the same call may be made again.
                 Err(error) if may_repeat(&error, deadline) => repeated = true,
-                Err(error) => return Err((Call::Commit, error, None)),
+                Err(error) => return Err(failed(Call::Commit)(error)),
             }
         }
         let slow = is_suspicious(Call::Commit, started.elapsed(), self.config.retry_backoff);
@@ -296,14 +313,15 @@ impl<K: Kafka> SlotLoop<K> {
     ) -> CallResult<bool> {
         let group = self.group.clone();
         let backoff = self.config.retry_backoff;
-        let producer = self.producer(Call::SendOffsets)?;
+        let (producer, watched) = self.watched(Call::SendOffsets)?;
         let started = Instant::now();
         let mut repeated = false;
         loop {
-            match producer.send_offsets(offsets, &group, CALL_TIMEOUT).await {
+            let sent = producer.send_offsets(offsets, &group, CALL_TIMEOUT);
+            match watched.during(CALL_TIMEOUT, sent).await? {
                 Ok(()) => break,
                 Err(error) if may_repeat(&error, deadline) => repeated = true,
-                Err(error) => return Err((Call::SendOffsets, error, None)),
+                Err(error) => return Err(failed(Call::SendOffsets)(error)),
             }
         }
         Ok(repeated || is_suspicious(Call::SendOffsets, started.elapsed(), backoff))
@@ -311,25 +329,25 @@ impl<K: Kafka> SlotLoop<K> {
 
     async fn abort(&mut self) -> CallResult<SlotEvent> {
         // An error before it leaves copies of requests that may arrive late.
-        let failed = std::mem::replace(&mut self.failed, false);
+        let has_failed = std::mem::replace(&mut self.failed, false);
         if !self.begun {
             self.outputs.clear();
-            return Ok(SlotEvent::Aborted { suspicious: failed });
+            return Ok(SlotEvent::Aborted { suspicious: has_failed });
         }
         let backoff = self.config.retry_backoff;
         let started = Instant::now();
         let deadline = started + self.config.transaction_timeout;
-        let producer = self.producer(Call::Abort)?;
+        let (producer, watched) = self.watched(Call::Abort)?;
         loop {
-            match producer.abort(CALL_TIMEOUT).await {
+            match watched.during(CALL_TIMEOUT, producer.abort(CALL_TIMEOUT)).await? {
                 Ok(()) => break,
                 Err(error) if may_repeat(&error, deadline) => {}
-                Err(error) => return Err((Call::Abort, error, None)),
+                Err(error) => return Err(failed(Call::Abort)(error)),
             }
         }
         let slow = is_suspicious(Call::Abort, started.elapsed(), backoff);
         self.end();
-        Ok(SlotEvent::Aborted { suspicious: failed || slow })
+        Ok(SlotEvent::Aborted { suspicious: has_failed || slow })
     }
 
     fn end(&mut self) {
@@ -341,3 +359,7 @@ impl<K: Kafka> SlotLoop<K> {
 fn may_repeat(error: &KafkaError, deadline: Instant) -> bool {
     error.disposition == Disposition::Retriable && Instant::now() < deadline
 }
+
+#[cfg(test)]
+#[path = "slot_test.rs"]
+mod tests;

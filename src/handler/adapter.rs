@@ -16,7 +16,7 @@ use countersign_statemachine::worker::{Failure, FailureKind};
 use futures::FutureExt;
 use serde::de::DeserializeOwned;
 
-use crate::driver::{Progress, RunInput};
+use crate::driver::{Progress, RunInput, words_of};
 use crate::kafka::Record;
 
 use super::{BatchError, HandlerError, Message, Outputs};
@@ -257,12 +257,7 @@ fn guarded(
 }
 
 pub(crate) fn failure_of_panic(panic: &(dyn Any + Send)) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a value that is not text".to_owned());
-    let message = format!("the handler panicked: {text}");
+    let message = format!("the handler panicked: {}", words_of(panic));
     Failure::new(Reason::Panic, FailureKind::Retryable, message)
 }
 

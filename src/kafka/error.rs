@@ -86,6 +86,8 @@ pub enum ErrorKind {
     InvalidTransactionState,
     /// The member missed `max.poll.interval.ms`.
     PollExceeded,
+    /// The operating system gives no thread.
+    NoThread,
     /// Anything else.
     Other,
 }

@@ -3,10 +3,8 @@
 //! Nothing here shares code with the library under test: the reader assigns partitions by itself,
 //! joins no group, and asks the broker how far a `read_committed` reader may see.
 
-mod follow;
 mod load;
 
-pub use follow::follow;
 pub use load::{LoadRecord, load};
 
 use std::collections::BTreeMap;

@@ -27,8 +27,8 @@ macro_rules! help {
              --store finds the\nowner. While the group has no member at all, it is done by a \
              transaction of this command;\nthat needs --brokers, and --group or --store.\n\n\
              Exit codes:\n    0  done: committed, or due for a retry\n    2  usage or \
-             configuration\n    3  Kafka cannot be reached, or does not authorise it\n    4  \
-             store: missing, locked, or damaged\n    7  \
+             configuration\n    3  Kafka cannot be reached, hangs, or does not authorise it\n    \
+             4  store: missing, locked, or damaged\n    7  \
              refused: the message is in no state for it; nothing was done\n    8  owned \
              elsewhere: the owner is named, ask there; nothing was done\n    9  not known: no \
              answer came; order it again, and see"

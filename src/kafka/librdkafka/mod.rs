@@ -10,6 +10,7 @@ mod classify;
 mod config;
 mod consumer;
 mod context;
+mod drain;
 mod events;
 mod fetch;
 mod group;

@@ -20,8 +20,6 @@ use std::ffi::CString;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign_statemachine::Disposition;
@@ -33,6 +31,7 @@ use rdkafka::producer::{BaseProducer, Producer as _};
 use super::classify::{Failure, Unflagged, classify, classify_binding};
 use super::config::ClusterConfig;
 use super::context::Context;
+use super::drain::{Drainer, Reading};
 use super::events::explain;
 use super::group::LibrdGroup;
 use super::lists::list;
@@ -61,7 +60,8 @@ const PURGE: Duration = Duration::from_millis(500);
 pub struct LibrdProducer {
     // Topics and queue belong to the client and are dropped before it.
     topics: Topics,
-    queue: Queue,
+    drainer: Drainer,
+    queue: Arc<Queue>,
     base: BaseProducer<Context>,
     held: Held,
     seen: Seen,
@@ -117,8 +117,10 @@ impl LibrdProducer {
             .map_err(|error| classify_binding(call, &error))?;
         let queue = Queue::main(base.client().native_client())
             .ok_or_else(|| config_error("the producer has no queue"))?;
+        let queue = Arc::new(queue);
         Ok(Self {
             topics: Topics::new(full),
+            drainer: Drainer::start(Arc::clone(&queue))?,
             queue,
             base,
             held: Held::default(),
@@ -231,21 +233,14 @@ impl LibrdProducer {
         if raw::in_flight(native) == 0 {
             return act(native);
         }
-        let (queue, seen, topics) = (&self.queue, &mut self.seen, &mut self.topics);
-        let done = AtomicBool::new(false);
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Acquire) {
-                    if let Some(event) = queue.poll(Duration::from_millis(100)) {
-                        seen.read(event, topics);
-                    }
-                }
-            });
-            let result = act(native);
-            done.store(true, Ordering::Release);
-            queue.wake();
-            result
-        })
+        let topics = self.topics.take();
+        let into = Reading { seen: std::mem::take(&mut self.seen), topics };
+        let (result, read) = self.drainer.during(into, || act(native));
+        let Some(Reading { seen, topics }) = read else {
+            return Err(Failure::of(Code::Fail, "the thread that reads events has panicked"));
+        };
+        (self.seen, self.topics) = (seen, topics);
+        result
     }
 
     fn failed(&self) -> Result<(), KafkaError> {

@@ -81,6 +81,12 @@ impl Topics {
         Self { open: Vec::new(), last: 0, full }
     }
 
+    /// Hands everything over to somebody else for a while.
+    pub(super) fn take(&mut self) -> Self {
+        let full = self.full;
+        std::mem::replace(self, Self::new(full))
+    }
+
     /// A topic, opened with its first record.
     pub(super) fn get(
         &mut self,

@@ -157,6 +157,15 @@ pub enum SlotEvent {
         /// The error, for people.
         message: String,
     },
+    /// A call did not return, and its producer was given up. Nothing more is heard of it: what was
+    /// ordered behind the call is not carried out, and neither is the rest of a `Commit` whose
+    /// offsets were being sent.
+    GivenUp {
+        /// Which call.
+        call: Call,
+        /// For how long, for people.
+        message: String,
+    },
 }
 
 /// An output that Kafka does not take, however often it is sent.

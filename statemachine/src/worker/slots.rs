@@ -50,6 +50,9 @@ impl Worker {
             (SlotEvent::Failed { call, disposition, refusal, message }, number) => {
                 self.on_fault(slot, number, &Fault { call, disposition, refusal, message });
             }
+            (SlotEvent::GivenUp { call, message }, number) => {
+                self.on_given_up(slot, number, call, message);
+            }
             (
                 SlotEvent::Flushed { .. } | SlotEvent::Committed { .. } | SlotEvent::Aborted { .. },
                 None,
@@ -143,6 +146,25 @@ impl Worker {
             }
             (Step::Doubt, Some(number)) => self.doubt(slot, number, message),
             (Step::Abort | Step::Renew | Step::Doubt, None) => self.open(slot, Renewal::Failed),
+        }
+    }
+
+    /// The producer's transaction is what a fatal error of the call would leave. An abort that was
+    /// ordered behind the call is made by the registration of the next producer.
+    fn on_given_up(&mut self, slot: u32, number: Option<u64>, call: Call, message: String) {
+        if call == Call::Open {
+            return self.close_slot(slot);
+        }
+        let transaction = number.and_then(|number| self.transaction(number));
+        let open = transaction.filter(|t| !t.is_aborting()).map(|t| t.number);
+        let timeout = self.settings.transaction_timeout;
+        match (open, after(call, Disposition::Fatal, Time::ZERO, timeout)) {
+            (Some(number), Step::Doubt) => self.doubt(slot, number, message),
+            (Some(number), Step::Abort | Step::Renew | Step::Fenced | Step::Refused) => {
+                self.abort(number, message);
+                self.open(slot, Renewal::Failed);
+            }
+            (None, _) => self.open(slot, Renewal::Failed),
         }
     }
 

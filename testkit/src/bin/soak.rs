@@ -8,13 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use countersign_testkit::broker::KafkaVersion;
-use countersign_testkit::soak::{self, Report, Settings, Trouble, worker};
+use countersign_testkit::soak::{self, Report, Settings, worker};
 
 /// Kills two processes in turn while they handle messages of which one in a hundred fails, and has
-/// an independent reader count how each message ended. Or restarts their brokers in turn, or leaves
-/// one process alone and measures what it uses. Ends with 1 where a message did not end exactly
-/// once, as it should have, an output was waited for too long, or more is used in the end.
+/// an independent reader count how each message ended. Ends with 1 where one did not end exactly
+/// once, as it should have.
 #[derive(Debug, Parser)]
 #[command(name = "countersign-soak", version, args_conflicts_with_subcommands = true)]
 struct Args {
@@ -30,22 +28,6 @@ struct Args {
     /// The broker is killed in the middle and comes back after so many seconds.
     #[arg(long, value_name = "SECONDS")]
     broker_away: Option<u64>,
-    /// How many brokers there are; topics have three replicas where there are three or more.
-    #[arg(long, default_value_t = 1)]
-    brokers: u16,
-    /// Instead of killing processes, a broker is restarted every so many seconds: each in turn, by
-    /// SIGTERM and by kill -9. No partition may then bring nothing for more than 30 s.
-    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["kill_every", "broker_away"])]
-    restart_brokers: Option<u64>,
-    /// One process, which is left alone and keeps a minute of history. Its memory, threads, file
-    /// descriptors and store must in the end be within 5 % of what they were after a fifth of the
-    /// time.
-    #[arg(long, conflicts_with_all = ["kill_every", "broker_away", "restart_brokers"])]
-    steady: bool,
-    /// The version of Apache Kafka [default: 4.4.0, or 4.2.0 with --restart-brokers, since later
-    /// ones lose ends of transactions by themselves then].
-    #[arg(long, value_name = "VERSION")]
-    kafka: Option<KafkaVersion>,
     /// A new directory, where the stores and the workers' logs are left [default: a temporary one,
     /// which is kept after a failure].
     #[arg(long)]
@@ -58,41 +40,13 @@ struct Args {
 enum Role {
     /// One of the processes that are killed.
     #[command(hide = true)]
-    Worker(WorkerArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct WorkerArgs {
-    #[arg(long)]
-    history: Option<u64>,
-    brokers: String,
-    instance: String,
-    store: PathBuf,
-}
-
-impl Args {
-    fn trouble(&self) -> Trouble {
-        let seconds = Duration::from_secs;
-        match self.restart_brokers {
-            Some(interval) => Trouble::Restarts { interval: seconds(interval) },
-            None if self.steady => Trouble::Nothing,
-            None => Trouble::Kills {
-                interval: seconds(self.kill_every),
-                broker_away: self.broker_away.map(seconds),
-            },
-        }
-    }
-
-    fn kafka(&self) -> KafkaVersion {
-        let without_fault = self.restart_brokers.map(|_| KafkaVersion::V4_2_0);
-        self.kafka.or(without_fault).unwrap_or_default()
-    }
+    Worker { brokers: String, instance: String, store: PathBuf },
 }
 
 fn main() -> ExitCode {
-    let mut args = Args::parse();
-    let ended = match args.worker.take() {
-        Some(Role::Worker(args)) => work(args),
+    let args = Args::parse();
+    let ended = match args.worker {
+        Some(Role::Worker { brokers, instance, store }) => work(brokers, instance, store),
         None => run(&args),
     };
     ended.unwrap_or_else(|error| {
@@ -102,7 +56,11 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn work(args: WorkerArgs) -> Result<ExitCode, Box<dyn Error>> {
+async fn work(
+    brokers: String,
+    instance: String,
+    store: PathBuf,
+) -> Result<ExitCode, Box<dyn Error>> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false);
@@ -113,8 +71,7 @@ async fn work(args: WorkerArgs) -> Result<ExitCode, Box<dyn Error>> {
             std::process::exit(1);
         }
     });
-    let history = args.history.map(Duration::from_secs);
-    worker::work(args.brokers, args.instance, args.store, history).await?;
+    worker::work(brokers, instance, store).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -133,15 +90,14 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         dir,
         time: Duration::from_secs(args.seconds),
         rate: args.rate,
-        brokers: args.brokers,
-        kafka: args.kafka(),
-        trouble: args.trouble(),
+        kill_interval: Duration::from_secs(args.kill_every),
+        broker_away: args.broker_away.map(Duration::from_secs),
     });
-    if !matches!(&report, Ok(report) if report.is_good()) {
+    if !matches!(&report, Ok(report) if report.verdict.is_exact()) {
         eprintln!("stores and logs are left in {}", dir.display());
         drop(temporary.keep());
     }
     let report: Report = report?;
     println!("{report}");
-    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.verdict.is_exact() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

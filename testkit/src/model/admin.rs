@@ -9,10 +9,10 @@ use countersign::kafka::{
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
 
-use super::ModelKafka;
 use super::cluster::State;
 use super::faults::{Call, Fault};
 use super::request::Code;
+use super::{ModelKafka, panic_quietly};
 
 /// An admin client on the model.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl ModelAdmin {
         ask: impl FnMut(&mut State) -> Option<T>,
     ) -> Result<T, KafkaError> {
         self.kafka.running(self.client).await;
-        let deadline = Instant::now() + timeout;
+        let mut deadline = Instant::now() + timeout;
         match self.kafka.with(|state| state.faults.next(call)) {
             Some(Fault::RequestLost | Fault::ReplyLost) => {
                 tokio::time::sleep_until(deadline).await;
@@ -51,6 +51,12 @@ impl ModelAdmin {
             Some(Fault::Delay(delay) | Fault::Retried { late: delay }) => {
                 tokio::time::sleep_until(deadline.min(Instant::now() + delay)).await;
             }
+            Some(Fault::Hang(long)) => {
+                tokio::time::sleep(long).await;
+                deadline = Instant::now();
+            }
+            Some(Fault::HangAfter) => std::future::pending().await,
+            Some(Fault::Panic) => panic_quietly(),
             Some(Fault::Held | Fault::Repeat) | None => {}
         }
         tokio::time::sleep(self.kafka.latency()).await;

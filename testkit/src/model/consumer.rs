@@ -10,11 +10,11 @@ use countersign_statemachine::Disposition;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::ModelKafka;
 use super::client::ModelGroup;
 use super::cluster::State;
 use super::faults::{Call, Fault};
 use super::member::{Member, Stage};
+use super::{ModelKafka, panic_quietly};
 
 /// A group member on the model. Dropped without having left, it has crashed: it stops
 /// heart-beating and its session ends by time.
@@ -73,6 +73,8 @@ impl Consumer for ModelConsumer {
             Some(Fault::CrashBefore | Fault::CrashAfter) => {
                 self.kafka.crash_here(self.client).await;
             }
+            Some(Fault::Hang(long)) => tokio::time::sleep(long).await,
+            Some(Fault::Panic) => panic_quietly(),
             Some(_) => {
                 polled.push(Polled::Fault(fetch_error()));
                 return Ok(());

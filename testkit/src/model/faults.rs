@@ -32,6 +32,8 @@ pub enum Call {
     Metadata,
     /// `Consumer::assign`.
     Assign,
+    /// `Producer::flush`; scripted only.
+    Flush,
 }
 
 /// What happens to one call.
@@ -58,6 +60,13 @@ pub enum Fault {
     CrashAfter,
     /// On [`Call::Assign`]: partitions that stay deliver their last record again.
     Repeat,
+    /// The call ignores its time-out: its request leaves that much later, and it returns with the
+    /// answer. With [`Duration::MAX`] it never returns, and nothing is sent.
+    Hang(Duration),
+    /// The request is executed, and the call never returns.
+    HangAfter,
+    /// The call panics. The panic hook is not run: it would fill the screen.
+    Panic,
 }
 
 impl Fault {
@@ -73,6 +82,10 @@ impl Fault {
             Self::CrashBefore => "crash before",
             Self::CrashAfter => "crash after",
             Self::Repeat => "repeat",
+            Self::Hang(Duration::MAX) => "hang",
+            Self::Hang(_) => "hang for long",
+            Self::HangAfter => "hang after",
+            Self::Panic => "panic",
         }
     }
 }
@@ -149,7 +162,7 @@ impl Faults {
         if let Some(planned) = self.scripted.get_mut(&call).and_then(VecDeque::pop_front) {
             return planned;
         }
-        let rate = self.rate?;
+        let rate = self.rate.filter(|_| call != Call::Flush)?;
         if self.rng.random_range(0..1000) >= rate.per_mille {
             return None;
         }
@@ -167,6 +180,7 @@ impl Faults {
             Call::InitProducerId | Call::OffsetFetch => 4,
             Call::AddOffsetsToTxn | Call::TxnOffsetCommit | Call::EndTxn => 5,
             Call::Assign => return Fault::Repeat,
+            Call::Flush => return Fault::Hang(duration),
         };
         match self.rng.random_range(0..kinds) {
             0 => Fault::Delay(duration),

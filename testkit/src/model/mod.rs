@@ -91,6 +91,13 @@ impl fmt::Debug for ModelKafka {
     }
 }
 
+/// What [`Fault::Panic`] panics with.
+pub const SIMULATED_PANIC: &str = "simulated panic";
+
+fn panic_quietly() {
+    std::panic::resume_unwind(Box::new(SIMULATED_PANIC));
+}
+
 impl ModelKafka {
     /// Starts an empty cluster.
     pub fn new(config: ModelConfig) -> Self {
@@ -271,6 +278,15 @@ impl ModelKafka {
                 let _ = self.execute(client, request, deadline).await;
                 self.crash_here(client).await;
             }
+            Some(Fault::Hang(long)) => {
+                tokio::time::sleep(long).await;
+                return self.execute(client, request, Instant::now()).await;
+            }
+            Some(Fault::HangAfter) => {
+                let _ = self.execute(client, request, deadline).await;
+                pending::<()>().await;
+            }
+            Some(Fault::Panic) => panic_quietly(),
         }
         self.execute(client, request, deadline).await
     }

@@ -11,10 +11,11 @@ use countersign::provenance;
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
 
-use super::ModelKafka;
 use super::client::ModelGroup;
+use super::faults::{Call, Fault};
 use super::producer_state::{ProducerState, Stage, end_call, state_error};
 use super::request::{Code, Reply, Request, Sender};
+use super::{ModelKafka, panic_quietly};
 
 /// A transactional producer on the model; dropping it leaves its transaction open.
 #[derive(Debug)]
@@ -167,6 +168,11 @@ impl Producer for ModelProducer {
     }
 
     async fn flush(&mut self, in_flight: usize, timeout: Duration) -> Result<(), KafkaError> {
+        match self.kafka.with(|state| state.faults.next(Call::Flush)) {
+            Some(Fault::Hang(long)) => tokio::time::sleep(long).await,
+            Some(Fault::Panic) => panic_quietly(),
+            Some(_) | None => {}
+        }
         self.delivered(in_flight, Instant::now() + timeout).await?;
         self.state("flush", |producer| {
             producer.delivery_error.clone().map_or_else(|| producer.check_fatal(), Err)

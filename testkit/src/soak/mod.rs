@@ -1,6 +1,5 @@
-//! The mixed soak: processes on a real Kafka that are killed in turn, or whose brokers are, or of
-//! which one is left alone and measured; with messages that fail in six ways. Each of the messages
-//! must end once, as its outputs or as its dead letter.
+//! The mixed soak: two processes on a real Kafka, killed in turn, with messages that fail in six
+//! ways. Each of the messages must end once, as its outputs or as its dead letter.
 //!
 //! A message's number decides what it does ([`plan`]); a plain consumer reads what became of it
 //! ([`log`]); and [`check`] compares the two without a line of the library's. `make soak` runs it.
@@ -8,40 +7,39 @@
 pub mod check;
 #[cfg(test)]
 mod check_test;
-mod error;
 pub mod log;
-mod pauses;
 pub mod plan;
 mod process;
-mod report;
-mod trouble;
-mod usage;
 pub mod worker;
 
-pub use error::SoakError;
-pub use pauses::{PAUSE_MAX, Pause};
-pub use report::Report;
-pub use usage::Growth;
-
 use std::ffi::OsString;
+use std::fmt::{self, Display, Formatter};
+use std::io;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use crate::broker::{KafkaVersion, LocalCluster, LocalKafkaOptions};
+use thiserror::Error;
+
+use crate::broker::{LocalKafka, LocalKafkaError, LocalKafkaOptions};
 use crate::reader::{Isolation, LoadRecord, ReaderError, committed_offsets, for_each, load};
 
-use log::{INPUT, LETTERS, Log};
-use pauses::Watch;
+use check::Verdict;
+use log::{INPUT, LETTERS, Log, LogError};
 use plan::{OUTPUTS, Plan};
 use process::{Process, Workers};
-use usage::Samples;
 use worker::GROUP;
 
 /// How many partitions each topic has.
 const PARTITIONS: u32 = 4;
+
+const INSTANCES: [&str; 2] = ["a", "b"];
+
+/// One kill in so many takes the store directory with it. Not an even number: both are to lose it.
+const KILLS_PER_LOST_STORE: u32 = 3;
 
 /// How long any step may take beyond the time that it is given.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -54,9 +52,8 @@ const PACE: u64 = 64;
 /// What is run.
 #[derive(Debug)]
 pub struct Settings<'a> {
-    /// How a worker is started: program and arguments, which the history that its store is to keep
-    /// (as `--history SECONDS`, or nothing), the brokers, the name of the instance and its store's
-    /// directory follow; it calls [`worker::work`] with these.
+    /// How a worker is started: program and arguments, which the brokers, the name of the instance
+    /// and the directory of its store follow; it calls [`worker::work`] with these.
     pub command: &'a [OsString],
     /// Where stores and the workers' logs are kept.
     pub dir: &'a Path,
@@ -64,86 +61,93 @@ pub struct Settings<'a> {
     pub time: Duration,
     /// Messages per second.
     pub rate: NonZeroU64,
-    /// How many brokers there are.
-    pub brokers: u16,
-    /// Their version.
-    pub kafka: KafkaVersion,
-    /// What happens meanwhile.
-    pub trouble: Trouble,
+    /// How often a process is killed.
+    pub kill_interval: Duration,
+    /// How long the broker is away in the middle.
+    pub broker_away: Option<Duration>,
 }
 
-/// What happens while messages are handled.
-#[derive(Debug, Clone, Copy)]
-pub enum Trouble {
-    /// Two processes are killed in turn.
-    Kills {
-        /// How often one is.
-        interval: Duration,
-        /// How long the first broker is away in the middle.
-        broker_away: Option<Duration>,
-    },
-    /// The brokers of two processes are ended and started again in turn.
-    Restarts {
-        /// How often one is.
-        interval: Duration,
-    },
-    /// Nothing: there is one process, and what it uses is measured.
-    Nothing,
+/// What happened.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many messages there were.
+    pub messages: u64,
+    /// How many kills.
+    pub kills: u32,
+    /// How many of them took the store, too.
+    pub lost_stores: u32,
+    /// How long the broker was away.
+    pub broker_away: Duration,
+    /// From the first message to the commit of the last.
+    pub took: Duration,
+    /// Outputs and letters of transactions that came to nothing: kills that hit one.
+    pub aborted: u64,
+    /// What the check found.
+    pub verdict: Verdict,
 }
 
-impl Trouble {
-    /// The names of the processes.
-    fn instances(self) -> &'static [&'static str] {
-        match self {
-            Self::Kills { .. } | Self::Restarts { .. } => &["a", "b"],
-            Self::Nothing => &["a"],
-        }
-    }
-
-    /// How much longer loading for a time may take.
-    fn delay(self, time: Duration) -> Duration {
-        match self {
-            Self::Kills { broker_away, .. } => broker_away.unwrap_or_default(),
-            Self::Restarts { .. } => time,
-            Self::Nothing => Duration::ZERO,
-        }
-    }
-
-    /// How long their stores keep history: where they are measured, so short that they forget as
-    /// much as they learn from the first minutes on.
-    fn history(self) -> Option<Duration> {
-        match self {
-            Self::Kills { .. } | Self::Restarts { .. } => None,
-            Self::Nothing => Some(Duration::from_secs(60)),
-        }
-    }
+/// The soak could not be run, or did not end.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SoakError {
+    /// There is no broker.
+    #[error(transparent)]
+    Kafka(#[from] LocalKafkaError),
+    /// Messages could not be loaded, or the group not be asked.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// What became of them could not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A worker could not be started or killed.
+    #[error("a worker could not be started, killed or robbed of its store")]
+    Process(#[from] io::Error),
+    /// A worker ended by itself.
+    #[error("worker {instance} ended with {status}; see its log")]
+    Ended {
+        /// Its name.
+        instance: &'static str,
+        /// How.
+        status: ExitStatus,
+    },
+    /// A worker did not end when it was asked to.
+    #[error("worker {instance} did not end within {PATIENCE:?} of SIGTERM; see its log")]
+    NotEnded {
+        /// Its name.
+        instance: &'static str,
+    },
+    /// The work does not go on.
+    #[error("{committed} of {total} messages were committed, and no more within {PATIENCE:?}")]
+    Behind {
+        /// How many were.
+        committed: u64,
+        /// How many should have been.
+        total: u64,
+    },
 }
 
 /// Runs it all and checks what came of it.
 ///
 /// # Errors
-/// See [`SoakError`]; what the report finds wrong is no error.
+/// See [`SoakError`]; violations are not errors but in the report.
 pub fn run(settings: &Settings<'_>) -> Result<Report, SoakError> {
-    let cluster = LocalCluster::start(settings.brokers, &options(settings))?;
+    let kafka = LocalKafka::start_with(&options(settings))?;
     for topic in [INPUT, LETTERS].iter().chain(&OUTPUTS) {
-        cluster.create_topic(topic, PARTITIONS)?;
+        kafka.create_topic(topic, PARTITIONS)?;
     }
-    let (command, dir) = (settings.command, settings.dir);
-    let history = settings.trouble.history();
-    let workers = Workers { command, brokers: cluster.bootstrap(), dir, history };
-    let start = |&instance| Ok((instance, workers.start(instance)?));
-    let processes =
-        settings.trouble.instances().iter().map(start).collect::<Result<_, SoakError>>();
+    let workers =
+        Workers { command: settings.command, brokers: kafka.bootstrap(), dir: settings.dir };
     let messages = settings.rate.get() * settings.time.as_secs();
     let mut soak = Soak {
         settings,
-        cluster: &cluster,
-        processes: processes?,
+        kafka: &kafka,
+        processes: [workers.start(INSTANCES[0])?, workers.start(INSTANCES[1])?],
         workers,
         report: Report { messages, ..Report::default() },
     };
     let started = Instant::now();
-    soak.work()?;
+    soak.load_and_kill()?;
+    soak.catch_up()?;
     soak.report.took = started.elapsed();
     soak.end()?;
     soak.judge()
@@ -153,72 +157,76 @@ pub fn run(settings: &Settings<'_>) -> Result<Report, SoakError> {
 /// killed and comes back must be, though: otherwise it forgets the markers of aborted transactions,
 /// whose outputs then appear a second time (`docs/architecture.md`, "Known limits").
 fn options(settings: &Settings<'_>) -> LocalKafkaOptions {
-    let options = LocalKafkaOptions { version: settings.kafka, ..LocalKafkaOptions::default() };
-    match settings.trouble {
-        Trouble::Kills { broker_away: None, .. } | Trouble::Nothing => {
-            options.property("broker.session.timeout.ms", "6000")
-        }
-        Trouble::Kills { broker_away: Some(_), .. } | Trouble::Restarts { .. } => options,
+    let options = LocalKafkaOptions::default();
+    match settings.broker_away {
+        None => options.property("broker.session.timeout.ms", "6000"),
+        Some(_) => options,
     }
 }
 
 struct Soak<'a> {
     settings: &'a Settings<'a>,
-    cluster: &'a LocalCluster,
+    kafka: &'a LocalKafka,
     workers: Workers<'a>,
-    processes: Vec<(&'static str, Process)>,
+    processes: [Process; 2],
     report: Report,
 }
 
 impl Soak<'_> {
-    /// Loads everything, in trouble, and waits until it is done.
-    fn work(&mut self) -> Result<(), SoakError> {
-        match self.settings.trouble {
-            Trouble::Kills { interval, broker_away } => {
-                self.load(|soak, is_over| soak.kill_until(interval, broker_away, is_over))?;
-                self.catch_up()
-            }
-            Trouble::Restarts { interval } => {
-                let watch = Watch::default();
-                let bootstrap = self.cluster.bootstrap();
-                let silences = thread::scope(|scope| {
-                    let watching = scope.spawn(|| watch.read(bootstrap));
-                    let restart = |soak: &mut Self, is_over: &dyn Fn() -> bool| {
-                        soak.restart_until(interval, &watch, is_over)
-                    };
-                    let worked = self.load(restart).and_then(|()| self.catch_up());
-                    watch.end();
-                    let silences = joined(watching);
-                    worked.and(silences.map_err(SoakError::from))
-                })?;
-                self.report.pause = Some(watch.longest(silences));
-                Ok(())
-            }
-            Trouble::Nothing => {
-                let mut samples = Samples::default();
-                self.load(|soak, is_over| soak.measure_until(&mut samples, is_over))?;
-                self.report.growth = Some(samples.growth(self.settings.time));
-                self.catch_up()
-            }
-        }
-    }
-
-    /// Loads everything, and makes trouble until that is over.
-    fn load(
-        &mut self,
-        trouble: impl FnOnce(&mut Self, &dyn Fn() -> bool) -> Result<(), SoakError>,
-    ) -> Result<(), SoakError> {
+    fn load_and_kill(&mut self) -> Result<(), SoakError> {
         let pace = Pace::new(self.settings.time, self.report.messages);
-        let bootstrap = self.cluster.bootstrap();
+        let bootstrap = self.kafka.bootstrap();
         let patience =
-            self.settings.time + self.settings.trouble.delay(self.settings.time) + PATIENCE;
+            self.settings.time + self.settings.broker_away.unwrap_or_default() + PATIENCE;
         thread::scope(|scope| {
             let feeding = scope.spawn(|| feed(bootstrap, &pace, patience));
-            let troubled = trouble(self, &|| feeding.is_finished());
+            let killed = self.kill_until(|| feeding.is_finished());
             // Whatever happened, there is nothing left to wait for.
             pace.is_over.store(true, Ordering::Relaxed);
-            troubled.and(joined(feeding).map_err(SoakError::from))
+            let fed = feeding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            killed.and(fed.map_err(SoakError::from))
         })
+    }
+
+    /// Kills the processes in turn, and takes the broker away in the middle.
+    fn kill_until(&mut self, is_over: impl Fn() -> bool) -> Result<(), SoakError> {
+        let started = Instant::now();
+        let mut due = started + self.settings.kill_interval;
+        let mut away = self.settings.broker_away;
+        while !is_over() {
+            sleep(POLL_INTERVAL);
+            if started.elapsed() >= self.settings.time / 2
+                && let Some(away) = away.take()
+            {
+                self.kafka.kill()?;
+                sleep(away);
+                self.kafka.restart()?;
+                self.report.broker_away = away;
+                due = Instant::now() + self.settings.kill_interval;
+            }
+            if Instant::now() >= due {
+                self.kill()?;
+                due += self.settings.kill_interval;
+            }
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self) -> Result<(), SoakError> {
+        let kills = self.report.kills;
+        let [first, second] = &mut self.processes;
+        let (process, instance) =
+            if kills.is_multiple_of(2) { (first, INSTANCES[0]) } else { (second, INSTANCES[1]) };
+        if let Some(status) = process.kill()? {
+            return Err(SoakError::Ended { instance, status });
+        }
+        self.report.kills += 1;
+        if self.report.kills.is_multiple_of(KILLS_PER_LOST_STORE) {
+            self.workers.remove_store(instance)?;
+            self.report.lost_stores += 1;
+        }
+        *process = self.workers.start(instance)?;
+        Ok(())
     }
 
     /// Waits until the group has committed everything, however busy the machine is.
@@ -226,7 +234,7 @@ impl Soak<'_> {
         let total = self.report.messages;
         let (mut known, mut deadline) = (0, Instant::now() + PATIENCE);
         loop {
-            let offsets = committed_offsets(self.cluster.bootstrap(), GROUP, INPUT, PATIENCE)?;
+            let offsets = committed_offsets(self.kafka.bootstrap(), GROUP, INPUT, PATIENCE)?;
             let committed = offsets.values().map(|(offset, _)| offset).sum();
             if committed >= total {
                 return Ok(());
@@ -242,7 +250,7 @@ impl Soak<'_> {
     }
 
     fn end(&mut self) -> Result<(), SoakError> {
-        for &mut (instance, ref mut process) in &mut self.processes {
+        for (process, instance) in self.processes.iter_mut().zip(INSTANCES) {
             match process.terminate(PATIENCE)? {
                 Some(status) if status.success() => {}
                 Some(status) => return Err(SoakError::Ended { instance, status }),
@@ -253,16 +261,15 @@ impl Soak<'_> {
     }
 
     /// How often partitions were taken up at most: after each kill, by each process when it starts,
-    /// and again when it has lost them because a broker was away.
+    /// and again when it has lost them because the broker was away.
     fn takeovers(&self) -> u32 {
-        let processes = u32::try_from(self.processes.len()).unwrap_or(u32::MAX);
-        let was_away = u32::from(!self.report.broker_away.is_zero());
-        let rounds = 1_u32.saturating_add(was_away).saturating_add(self.report.restarts);
+        let processes = u32::try_from(INSTANCES.len()).unwrap_or(u32::MAX);
+        let rounds = if self.report.broker_away.is_zero() { 1 } else { 2 };
         self.report.kills.saturating_add(processes.saturating_mul(rounds))
     }
 
     fn judge(mut self) -> Result<Report, SoakError> {
-        let bootstrap = self.cluster.bootstrap();
+        let bootstrap = self.kafka.bootstrap();
         for topic in OUTPUTS.iter().chain(&[LETTERS]) {
             let count = |isolation| for_each(bootstrap, topic, isolation, PATIENCE, |_| {});
             self.report.aborted += count(Isolation::Uncommitted)? - count(Isolation::Committed)?;
@@ -306,6 +313,16 @@ fn feed(bootstrap: &str, pace: &Pace, patience: Duration) -> Result<(), ReaderEr
     load(bootstrap, INPUT, pace.total, patience, record, |_| {})
 }
 
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { messages, kills, lost_stores, broker_away, took, aborted, verdict } = self;
+        let took = took.as_secs_f64();
+        writeln!(f, "{messages} messages in {took:.1} s, all caught up")?;
+        writeln!(f, "{kills} kills -9, {lost_stores} of them with the loss of the store")?;
+        if !broker_away.is_zero() {
+            writeln!(f, "the broker was killed, and away for {broker_away:?}")?;
+        }
+        writeln!(f, "{aborted} outputs and dead letters in aborted transactions")?;
+        write!(f, "{verdict}")
+    }
 }

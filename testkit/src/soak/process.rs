@@ -25,8 +25,6 @@ pub(super) struct Workers<'a> {
     pub(super) command: &'a [OsString],
     pub(super) brokers: &'a str,
     pub(super) dir: &'a Path,
-    /// How long their stores keep the history of transactions; `None`: the default.
-    pub(super) history: Option<Duration>,
 }
 
 impl Workers<'_> {
@@ -35,11 +33,8 @@ impl Workers<'_> {
         let log = self.dir.join(format!("{instance}.log"));
         let log = File::options().create(true).append(true).open(log)?;
         let (program, args) = self.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let history = self.history.map(|history| history.as_secs().to_string());
-        let history = history.iter().flat_map(|seconds| ["--history", seconds]);
         let child = Command::new(program)
             .args(args)
-            .args(history)
             .args([self.brokers, instance])
             .arg(self.store(instance))
             // A backtrace for each handler that panics would take longer than the rest.
@@ -57,23 +52,12 @@ impl Workers<'_> {
         fs::remove_dir_all(self.store(instance))
     }
 
-    /// Where the worker of this name keeps its store.
-    pub(super) fn store(&self, instance: &str) -> PathBuf {
+    fn store(&self, instance: &str) -> PathBuf {
         self.dir.join(instance)
     }
 }
 
 impl Process {
-    /// Its id, as long as it has not been killed or seen to end.
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
-    }
-
     /// Kills it with SIGKILL; gives how it had ended if it had.
     pub(super) fn kill(&mut self) -> io::Result<Option<ExitStatus>> {
         let ended = self.child.try_wait()?;

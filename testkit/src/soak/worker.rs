@@ -37,20 +37,13 @@ pub enum WorkerError {
     Run(#[from] RunError),
 }
 
-/// Processes until a signal comes; the store keeps the history of transactions as long as is said,
-/// or by default.
+/// Processes until a signal comes.
 ///
 /// # Errors
 /// The processor cannot be built, or stops by itself.
-pub async fn work(
-    brokers: String,
-    instance: String,
-    store: PathBuf,
-    history: Option<Duration>,
-) -> Result<(), WorkerError> {
+pub async fn work(brokers: String, instance: String, store: PathBuf) -> Result<(), WorkerError> {
     let mut config = Config::new(ClusterConfig::new(brokers, GROUP, [INPUT]), store);
     config.instance = instance;
-    config.history = history.unwrap_or(config.history);
     config.outputs = OUTPUTS.map(str::to_owned).to_vec();
     // The broker may be away when a process starts.
     config.connect_timeout = Duration::from_secs(300);
