@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep};
 
-use crate::model::{ModelClient, ModelKafka, ModelProcess};
+use crate::model::{ModelClient, ModelKafka, ModelProcess, SIMULATED_PANIC};
 
 use super::Failure;
 use super::journal::Journal;
@@ -143,6 +143,13 @@ impl Instance {
             // With several workers the other one may be the first to say so.
             Ok(Err(RunError::Store(StoreError::Full | StoreError::Closed { .. }))) => {
                 "end: store full"
+            }
+            // A consumer is never made to hang.
+            Ok(Err(RunError::Hung { call, .. })) if call != "consumer_poll" => {
+                "end: too many calls hang"
+            }
+            Ok(Err(RunError::Panicked { message, .. })) if message == SIMULATED_PANIC => {
+                "end: a loop panicked"
             }
             Err(error) if error.is_cancelled() => "end: crashed",
             Ok(Ok(())) => return self.fail("it ended though nobody asked it to"),

@@ -35,12 +35,13 @@ use journal::Journal;
 use nemesis::Nemesis;
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 42] = [
+pub const KINDS: [&str; 53] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
     "crash: while giving back",
     "crash: within a store call",
+    "end: a loop panicked",
     "end: crashed",
     "end: left in good order",
     "end: store full",
@@ -51,8 +52,17 @@ pub const KINDS: [&str; 42] = [
     "fault: crash before, EndTxn",
     "fault: delay, EndTxn",
     "fault: delay, WriteTxnMarkers",
+    "fault: hang after, EndTxn",
+    "fault: hang for long, TxnOffsetCommit",
+    "fault: hang, EndTxn",
+    "fault: hang, Flush",
+    "fault: hang, InitProducerId",
+    "fault: hang, OffsetFetch",
+    "fault: hang, TxnOffsetCommit",
     "fault: held, EndTxn",
     "fault: held, TxnOffsetCommit",
+    "fault: panic, EndTxn",
+    "fault: panic, Fetch",
     "fault: repeat, Assign",
     "fault: reply lost, EndTxn",
     "fault: reply lost, InitProducerId",
@@ -73,6 +83,7 @@ pub const KINDS: [&str; 42] = [
     "in doubt: was committed",
     "in doubt: was not committed",
     "recovery: store was behind",
+    "registration: slow",
     "renewal: failed",
     "renewal: in doubt",
     "renewal: suspicious",

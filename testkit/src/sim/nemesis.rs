@@ -152,7 +152,7 @@ impl Nemesis {
 
     fn strike(&mut self, instances: &mut [Instance]) {
         let place = self.rng.random_range(0..instances.len());
-        match self.rng.random_range(0..20) {
+        match self.rng.random_range(0..24) {
             0 => {
                 if instances[place].is_alive() {
                     self.journal.count("crash: at any moment");
@@ -172,6 +172,9 @@ impl Nemesis {
             }
             7..=8 => self.storm(),
             9..=11 => self.hold(),
+            12..=13 => self.hang(),
+            14 => self.slow_registration(),
+            15 => self.panic(),
             _ => self.script(),
         }
     }
@@ -205,6 +208,45 @@ impl Nemesis {
         self.kafka.fault_after(call, after, Fault::Held);
         let until = Instant::now() + self.up_to(3_000);
         self.later.push_back((until, Relief::Release));
+    }
+
+    /// A call does not return, or long after its time-out.
+    fn hang(&mut self) {
+        let call = match self.rng.random_range(0..8) {
+            0 => Call::InitProducerId,
+            1 => Call::Flush,
+            2 => Call::OffsetFetch,
+            3 => Call::Metadata,
+            _ => self.transactional_call(),
+        };
+        let late = Duration::from_secs(5) + self.up_to(40_000);
+        let fault = match self.rng.random_range(0..4) {
+            0 => Fault::HangAfter,
+            // A registration that leaves late would take the id from its successor.
+            1 if call != Call::InitProducerId => Fault::Hang(late),
+            _ => Fault::Hang(Duration::MAX),
+        };
+        let after = self.rng.random_range(0..4);
+        self.journal.say("nemesis", format_args!("{fault:?} for {call:?} after {after}"));
+        self.kafka.fault_after(call, after, fault);
+    }
+
+    /// A producer is registered only after several tries of 5 s.
+    fn slow_registration(&mut self) {
+        let tries = self.rng.random_range(2..5);
+        self.journal.count("registration: slow");
+        self.journal.say("nemesis", format_args!("{tries} registrations get no answer"));
+        for _ in 0..tries {
+            self.kafka.fault(Call::InitProducerId, Fault::RequestLost);
+        }
+    }
+
+    /// A loop of a process panics.
+    fn panic(&mut self) {
+        let call = [Call::EndTxn, Call::Flush, Call::Fetch, Call::OffsetFetch];
+        let call = call[self.rng.random_range(0..call.len())];
+        self.journal.say("nemesis", format_args!("a panic in {call:?}"));
+        self.kafka.fault_after(call, self.rng.random_range(0..4), Fault::Panic);
     }
 
     /// Strikes one call on purpose.

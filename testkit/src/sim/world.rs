@@ -217,14 +217,14 @@ impl World {
         self.inputs.iter().flat_map(of).collect()
     }
 
-    /// How long the group may take without faults until everything is done: an open transaction and
-    /// a dead member time out, a rebalance waits for those who do not answer, a retry is due, and
-    /// then the work itself.
+    /// How long the group may take without faults until everything is done: a call that hangs is
+    /// given up, an open transaction and a dead member time out, a rebalance waits for those who do
+    /// not answer, a retry is due, and then the work itself.
     pub fn healing_bound(&self) -> Duration {
         let waits = self.transaction_timeout_ms * 3
             + self.session_timeout_ms
             + self.max_poll_interval_ms
-            + 20_000;
+            + 35_000;
         let work = self.sleep_longest * self.messages;
         // Each pill ends a few processes before it is found, and a few more when it is tried. What
         // they held is waited for each time.
