@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use countersign_statemachine::PartitionId;
-use countersign_statemachine::worker::{PositionError, StopReason};
+use countersign_statemachine::worker::{Ground, PositionError, StopReason};
+use countersign_statemachine::{Disposition, PartitionId};
 use thiserror::Error;
 
 use crate::driver::Identified;
@@ -209,6 +209,11 @@ impl RunError {
             }
             StopReason::Refused { call: _, message } => {
                 refused.map_or(Self::NotAuthorized(message), Self::of_kafka)
+            }
+            StopReason::Denied { ground: Ground::Right, message } => Self::NotAuthorized(message),
+            StopReason::Denied { ground: Ground::Setting, message } => {
+                let (kind, disposition) = (ErrorKind::Config, Disposition::Permanent);
+                Self::Config(KafkaError::new("poll", kind, disposition, message))
             }
             StopReason::Message { partition, offset, attempts, message } => {
                 Self::Message { partition: name(partition), offset, attempts, message }

@@ -118,6 +118,7 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::Assign(_)
         | Effect::Unassign(_)
         | Effect::Leave
+        | Effect::AskAgain(_)
         | Effect::EndSolo
         | Effect::DeadLetter(_)
         | Effect::Skip { .. }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use countersign::RunError;
-use countersign::kafka::KafkaError;
+use countersign::kafka::{ErrorKind, KafkaError};
 use countersign::store::StoreError;
 
 /// The exit codes, for every help text.
@@ -91,8 +91,10 @@ impl From<RunError> for Failure {
 /// The exit code of an error, and what to do where its own words do not say it.
 fn judge(error: &RunError) -> (Exit, Option<&'static str>) {
     match error {
-        RunError::Config(_) => (Exit::Usage, Some("check the name, or create the topic first")),
-        RunError::Setting(_) => (Exit::Usage, None),
+        RunError::Config(error) if error.kind == ErrorKind::UnknownTopic => {
+            (Exit::Usage, Some("check the name, or create the topic first"))
+        }
+        RunError::Config(_) | RunError::Setting(_) => (Exit::Usage, None),
         RunError::Unreachable { .. } | RunError::Hung { .. } => (Exit::Kafka, None),
         RunError::NotAuthorized(_) => {
             let hint = "check the credentials (-X sasl.*) and the rights to the group, the topics \

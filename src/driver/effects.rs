@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign_statemachine::worker::{Call, Effect, Input, Position, Refusal, SlotEvent, Start};
+use countersign_statemachine::worker::{
+    Call, Denied, Effect, Ground, Input, Position, Refusal, SlotEvent, Start,
+};
 use countersign_statemachine::{Author, PartitionId, Span};
 
 use crate::commit_metadata::armor;
@@ -33,6 +35,7 @@ impl Driver {
                 self.command(Command::Unassign(partitions));
             }
             Effect::Leave => self.command(Command::Leave),
+            Effect::AskAgain(denied) => self.ask_again(denied),
             Effect::Write { write, entries } => {
                 self.clerk.append(self.number, write, entries, &self.inbox);
             }
@@ -226,6 +229,32 @@ impl Driver {
             tracing::debug!(%error, "the coordinator is being created or is moving");
         } else {
             tracing::warn!(%error, "the consumer met a fault");
+        }
+    }
+
+    /// Kafka does not let the group's member do its work.
+    pub(super) fn denied(&mut self, partition: Option<TopicPartition>, error: &KafkaError) {
+        tracing::warn!(%error, "Kafka refuses");
+        let denied = match partition {
+            None => Denied::Membership,
+            Some(partition) => match self.ids(&[partition]).first() {
+                Some(id) => Denied::Reading(*id),
+                None => return,
+            },
+        };
+        let is_right = error.kind == ErrorKind::NotAuthorized;
+        let ground = if is_right { Ground::Right } else { Ground::Setting };
+        self.handle(Input::Denied { denied, ground, message: error.to_string() });
+    }
+
+    fn ask_again(&mut self, denied: Denied) {
+        match denied {
+            Denied::Membership => self.ask_for_membership(),
+            Denied::Reading(id) => {
+                if let Some(partition) = self.name(id) {
+                    self.command(Command::Reread(partition));
+                }
+            }
         }
     }
 

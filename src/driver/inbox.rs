@@ -31,6 +31,8 @@ pub(crate) enum News {
     OutOfRange(TopicPartition),
     /// The consumer met a passing fault.
     Fault(KafkaError),
+    /// The consumer is refused for good: to read a partition, or to be in the group.
+    Refused { partition: Option<TopicPartition>, error: KafkaError },
     /// The consumer ended.
     ConsumerFailed(KafkaError),
     /// Handlers ended well.

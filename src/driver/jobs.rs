@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_statemachine::worker::{self, Commit, Found, Input};
-use countersign_statemachine::{Entry, PartitionId};
+use countersign_statemachine::{Disposition, Entry, PartitionId};
 use futures::FutureExt;
 
 use crate::commit_metadata::commit_of;
@@ -29,6 +29,8 @@ pub(super) enum Finding {
     Commits(u64, Result<Vec<(PartitionId, Option<Commit>)>, RunError>),
     /// Kafka answers again.
     Reachable,
+    /// Whether the group may be asked for anything.
+    Asked(Result<(), KafkaError>),
 }
 
 impl From<KafkaError> for RunError {
@@ -96,6 +98,18 @@ impl Driver {
         self.jobs.push(job.boxed());
     }
 
+    /// Asks for a commit of the group: whoever may not be its member is refused that as well, if
+    /// the right to the group is missing.
+    pub(super) fn ask_for_membership(&mut self) {
+        let scout = self.scout.clone();
+        let partition = self.inputs.first().map(|topic| TopicPartition::new(Arc::clone(topic), 0));
+        let job = async move {
+            let asked = scout.committed(partition.into_iter().collect()).await;
+            Finding::Asked(asked.map(|_| ()))
+        };
+        self.jobs.push(job.boxed());
+    }
+
     pub(super) fn learn(&mut self, finding: Finding) -> Result<(), RunError> {
         match finding {
             Finding::Identified(identified) => {
@@ -112,6 +126,11 @@ impl Driver {
             Finding::Commits(number, commits) => {
                 self.handle(Input::Commits { number, commits: commits? });
             }
+            Finding::Asked(Err(error)) if error.disposition == Disposition::Permanent => {
+                self.denied(None, &error);
+            }
+            // The consumer tells what else it is refused.
+            Finding::Asked(_) => {}
             Finding::Reachable => {
                 self.status.connection(Connection::Connected);
             }

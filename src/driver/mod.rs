@@ -321,6 +321,7 @@ impl Driver {
                 }
             }
             News::Fault(error) => self.fault(&error),
+            News::Refused { partition, error } => self.denied(partition, &error),
             News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),
         }
         Ok(())

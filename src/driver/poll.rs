@@ -28,6 +28,8 @@ pub(super) enum Command {
     Unassign(Vec<TopicPartition>),
     /// Leaves the group.
     Leave,
+    /// Finds out whether reading a partition is still refused.
+    Reread(TopicPartition),
     /// There is room again.
     Room,
 }
@@ -163,9 +165,21 @@ impl<C: Consumer> PollLoop<C> {
                 self.consumer.unassign(&partitions)?;
             }
             Command::Leave => self.consumer.unsubscribe()?,
+            Command::Reread(partition) => self.reread(&[partition])?,
             Command::Room => {}
         }
         Ok(())
+    }
+
+    /// A consumer tells of a refusal once; reading that begins anew tells again. What is paused is
+    /// not being read.
+    fn reread(&mut self, partition: &[TopicPartition; 1]) -> Result<(), KafkaError> {
+        let [of] = partition;
+        if self.paused || self.large.contains(of) || !self.owned.contains_key(of) {
+            return Ok(());
+        }
+        self.consumer.pause(partition)?;
+        self.consumer.resume(partition)
     }
 
     /// How long to wait for room; `None` to poll.
@@ -221,6 +235,7 @@ impl<C: Consumer> PollLoop<C> {
             Polled::Lost(partitions) => News::Lost(partitions),
             Polled::OutOfRange(partition) => News::OutOfRange(partition),
             Polled::Fault(error) => News::Fault(error),
+            Polled::Refused { partition, error } => News::Refused { partition, error },
         };
         self.inbox.send(news);
         Ok(())

@@ -16,9 +16,14 @@ impl Group for NoGroup {
 
 /// Notes the partitions that are paused, as librdkafka does: across ownerships.
 #[derive(Clone, Default)]
-struct Noting(Arc<Mutex<BTreeSet<TopicPartition>>>);
+struct Noting(Arc<Mutex<BTreeSet<TopicPartition>>>, Arc<Mutex<usize>>);
 
 impl Noting {
+    /// How often something was resumed.
+    fn resumed(&self) -> usize {
+        *self.1.lock().expect("nobody panics")
+    }
+
     fn paused(&self) -> Vec<u32> {
         self.0.lock().expect("nobody panics").iter().map(|tp| tp.partition).collect()
     }
@@ -56,6 +61,7 @@ impl Consumer for Noting {
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         let mut paused = self.0.lock().expect("nobody panics");
         paused.retain(|partition| !partitions.contains(partition));
+        *self.1.lock().expect("nobody panics") += 1;
         Ok(())
     }
 
@@ -134,4 +140,18 @@ async fn what_is_paused_when_it_is_let_go_is_read_when_it_comes_back() {
     assert_eq!(poll.rest(), Ok(None));
     grant(&mut poll, &budget, 1);
     assert_eq!(consumer.paused(), [0; 0]);
+}
+
+/// A consumer tells of a refusal once: reading that begins anew makes it tell again.
+#[tokio::test]
+async fn a_partition_whose_reading_is_refused_is_read_anew_unless_it_is_paused() {
+    let (mut poll, consumer, _) = owner();
+    let reread = |of| Command::Reread(partition(of));
+    poll.carry_out(reread(1)).expect("the consumer takes it");
+    assert_eq!((consumer.resumed(), consumer.paused()), (1, vec![]));
+
+    read(&mut poll, &batch(0, 60_000));
+    poll.carry_out(reread(0)).expect("the consumer takes it");
+    poll.carry_out(reread(7)).expect("nothing is asked of it");
+    assert_eq!((consumer.resumed(), consumer.paused()), (1, vec![0]), "it takes too much");
 }

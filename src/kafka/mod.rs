@@ -107,7 +107,8 @@ pub trait Consumer: Send + 'static {
     /// assignment; the caller ignores it.
     ///
     /// # Errors
-    /// Only what ends this consumer; passing faults arrive as [`Polled::Fault`].
+    /// Only what ends this consumer; passing faults arrive as [`Polled::Fault`], and what may be
+    /// allowed later as [`Polled::Refused`].
     fn poll(
         &mut self,
         wait: Duration,
@@ -200,6 +201,14 @@ pub enum Polled {
     OutOfRange(TopicPartition),
     /// A passing fault, for the log and the connection state.
     Fault(KafkaError),
+    /// The member is refused for good: to read this partition, or to be in the group. It goes on
+    /// trying. A partition that is paused and resumed is told of again, if it is still so.
+    Refused {
+        /// Which partition it may not read; `None`: it is about the group.
+        partition: Option<TopicPartition>,
+        /// Why; it names the right or the setting.
+        error: KafkaError,
+    },
 }
 
 /// Tells the group's current metadata (KIP-447).

@@ -16,6 +16,7 @@ use super::context::Context;
 use super::events::{common, explain};
 use super::lists::plain;
 use super::raw::{self, Configured, Description, Queue};
+use super::rights::Names;
 use super::settings;
 use crate::kafka::{
     Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
@@ -27,6 +28,7 @@ pub struct LibrdAdmin {
     queue: Queue,
     base: BaseConsumer<Context>,
     group: CString,
+    names: Names,
 }
 
 impl fmt::Debug for LibrdAdmin {
@@ -46,7 +48,7 @@ impl LibrdAdmin {
         })?;
         let group = CString::new(config.group.as_str())
             .map_err(|error| classify_binding(call, &error.into()))?;
-        Ok(Self { queue, base, group })
+        Ok(Self { queue, base, group, names: Names::of_reader(config) })
     }
 
     fn native(&self) -> &NativeClient {
@@ -80,7 +82,10 @@ impl LibrdAdmin {
 
     fn done<T>(&self, call: &'static str, result: Result<T, Failure>) -> Result<T, KafkaError> {
         let fault = self.drain();
-        result.map_err(|failure| explain(classify(call, failure, Unflagged::Retriable), fault))
+        result.map_err(|failure| {
+            let failure = self.names.explain(failure, &[]);
+            explain(classify(call, failure, Unflagged::Retriable), fault)
+        })
     }
 }
 

@@ -49,6 +49,7 @@ use super::fetch::{Batches, fail, take};
 use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
 use super::lists::{list, plain, same};
 use super::raw::{self, Doors, Event, EventKind, Queues, Rebalance};
+use super::rights::Names;
 use super::settings;
 use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
 
@@ -62,6 +63,7 @@ pub struct LibrdConsumer {
     shared: Arc<Shared>,
     client: Arc<Client>,
     topics: Vec<String>,
+    names: Names,
     incremental: bool,
     batches: Batches,
     pending: Option<Change>,
@@ -104,6 +106,7 @@ impl LibrdConsumer {
             shared,
             client,
             topics: config.topics.clone(),
+            names: Names::of_reader(config),
             incremental: config.group_protocol == GroupProtocol::Consumer
                 || config.assignor == Assignor::CooperativeSticky,
             batches: Batches::default(),
@@ -122,13 +125,14 @@ impl LibrdConsumer {
         match event.kind() {
             EventKind::Fetch => {
                 while let Some(message) = event.next_message() {
-                    take(&mut self.batches, &message, polled)?;
+                    take(&mut self.batches, &self.names, &message, polled)?;
                 }
                 Ok(false)
             }
             EventKind::Error => {
                 let failure = event.failure();
-                fail(&mut self.batches, failure, || event.partition(), polled).map(|()| false)
+                let place = || event.partition();
+                fail(&mut self.batches, &self.names, failure, place, polled).map(|()| false)
             }
             EventKind::Rebalance => {
                 let is_lost = raw::assignment_lost(self.native());
@@ -147,7 +151,15 @@ impl LibrdConsumer {
             | EventKind::Delivery
             | EventKind::Answer
             | EventKind::Other => {
-                polled.extend(events::common("poll", event).map(Polled::Fault));
+                let refused = |error| Polled::Refused { partition: None, error };
+                let told = |error: KafkaError| match error.disposition {
+                    Disposition::Permanent => refused(error),
+                    Disposition::Retriable
+                    | Disposition::Abortable
+                    | Disposition::Fatal
+                    | Disposition::Fenced => Polled::Fault(error),
+                };
+                polled.extend(events::common("poll", event).map(told));
                 Ok(false)
             }
         }
@@ -155,13 +167,13 @@ impl LibrdConsumer {
 
     /// Takes the records that wait, up to the limit.
     fn fetch(&mut self, limit: PollLimit, polled: &mut Vec<Polled>) -> Result<(), KafkaError> {
-        let Self { client, batches, doors, .. } = self;
+        let Self { client, batches, doors, names, .. } = self;
         if batches.is_full(limit) {
             return Ok(());
         }
         let mut result = Ok(());
         doors.serve(client.base.client().native_client(), |message| {
-            result = take(batches, message, polled);
+            result = take(batches, names, message, polled);
             result.is_ok() && !batches.is_full(limit)
         });
         result

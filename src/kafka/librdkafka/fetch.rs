@@ -1,10 +1,12 @@
 //! Gathers the records of one poll into one batch per partition.
 
+use countersign_statemachine::Disposition;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::classify::{Failure, Unflagged, classify};
 use super::events;
 use super::raw::Message;
+use super::rights::Names;
 use crate::kafka::{BatchBuilder, KafkaError, PollLimit, Polled, TopicPartition};
 
 /// A batch starts with room for as much as its partition's last one had, but not for more than
@@ -124,6 +126,7 @@ impl Batches {
 /// Takes in a record, or the error that came in its place.
 pub(super) fn take(
     batches: &mut Batches,
+    names: &Names,
     message: &Message<'_>,
     polled: &mut Vec<Polled>,
 ) -> Result<(), KafkaError> {
@@ -133,7 +136,7 @@ pub(super) fn take(
             Ok(())
         }
         Some(failure) => {
-            fail(batches, failure, || Some((message.place()?, message.offset())), polled)
+            fail(batches, names, failure, || Some((message.place()?, message.offset())), polled)
         }
     }
 }
@@ -141,6 +144,7 @@ pub(super) fn take(
 /// Deals with an error; `place` tells which partition it is about, and where in it.
 pub(super) fn fail(
     batches: &mut Batches,
+    names: &Names,
     failure: Failure,
     place: impl FnOnce() -> Option<(TopicPartition, i64)>,
     polled: &mut Vec<Polled>,
@@ -162,7 +166,38 @@ pub(super) fn fail(
         (Code::BadMessage | Code::BadCompression | Code::NotImplemented, Some((at, offset))) => {
             return Err(events::unreadable(&failure, &at, offset));
         }
-        _ => polled.push(Polled::Fault(classify("poll", failure, Unflagged::Retriable))),
+        (code, place) => polled.push(refusal(names, code, failure, place)),
     }
     Ok(())
+}
+
+/// What a member is refused for good, or a passing fault. A connection that fails for its
+/// credentials is one of several.
+fn refusal(
+    names: &Names,
+    code: Code,
+    failure: Failure,
+    place: Option<(TopicPartition, i64)>,
+) -> Polled {
+    let place = place.map(|(partition, _)| partition);
+    let topic = place.as_ref().map(|place| &*place.topic);
+    let failure = names.explain(failure, topic.as_slice());
+    // A topic that cannot be subscribed to has no partition.
+    let partition = place.filter(|place| i32::try_from(place.partition).is_ok());
+    let error = classify("poll", failure, Unflagged::Retriable);
+    let is_of_connection = matches!(
+        code,
+        Code::SSL
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::UnsupportedSASLMechanism
+    );
+    match error.disposition {
+        Disposition::Permanent if !is_of_connection => Polled::Refused { partition, error },
+        Disposition::Permanent
+        | Disposition::Retriable
+        | Disposition::Abortable
+        | Disposition::Fatal
+        | Disposition::Fenced => Polled::Fault(error),
+    }
 }

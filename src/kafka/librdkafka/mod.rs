@@ -18,6 +18,7 @@ mod lists;
 mod producer;
 mod raw;
 mod reader;
+mod rights;
 mod seen;
 mod settings;
 mod topics;

@@ -36,6 +36,7 @@ use super::events::explain;
 use super::group::LibrdGroup;
 use super::lists::list;
 use super::raw::{self, GroupMetadata, Held, Queue};
+use super::rights::Names;
 use super::seen::Seen;
 use super::settings;
 use super::topics::Topics;
@@ -64,6 +65,7 @@ pub struct LibrdProducer {
     queue: Arc<Queue>,
     base: BaseProducer<Context>,
     held: Held,
+    names: Names,
     seen: Seen,
     /// Since the events were read.
     sent: usize,
@@ -124,6 +126,7 @@ impl LibrdProducer {
             queue,
             base,
             held: Held::default(),
+            names: Names::of_producer(config, transactional_id),
             seen: Seen::default(),
             sent: 0,
         })
@@ -177,7 +180,10 @@ impl LibrdProducer {
             .iter()
             .map(|commit| (&commit.partition, Some(commit.offset), &*commit.metadata));
         let offsets = list(SEND_OFFSETS, elements)?;
-        raw::send_offsets(self.native(), &offsets, group, timeout).map_err(self.error(SEND_OFFSETS))
+        let sent = raw::send_offsets(self.native(), &offsets, group, timeout);
+        // Offsets are committed with the rights of a reader.
+        let sent = sent.map_err(|failure| self.names.as_reader().explain(failure, &[]));
+        sent.map_err(self.error(SEND_OFFSETS))
     }
 
     /// Sends the first of the outputs, and those after it that can go with it; gives where the rest
@@ -246,17 +252,29 @@ impl LibrdProducer {
     fn failed(&self) -> Result<(), KafkaError> {
         match (&self.seen.failed, raw::fatal_error(self.native())) {
             // What killed the client is also why the record failed.
-            (_, Some(fatal)) => Err(classify("delivery", fatal, Unflagged::Fatal)),
-            (Some(failed), None) => Err(failed.clone()),
+            (_, Some(fatal)) => Err(self.classed("delivery", fatal)),
+            (Some(failed), None) => Err(self.purged().unwrap_or_else(|| failed.clone())),
             (None, None) => Ok(()),
         }
+    }
+
+    /// Why records were given up. librdkafka keeps the error that a transaction failed with
+    /// (`rd_kafka_txn_set_abortable_error`), and purges all records; any call for which the
+    /// transaction is in the wrong state tells it (`rd_kafka_txn_require_states0`).
+    fn purged(&self) -> Option<KafkaError> {
+        let failure = self.seen.is_purged.then(|| raw::begin_transaction(self.native()))?.err()?;
+        (failure.abortable || failure.fatal).then(|| self.classed("delivery", failure))
+    }
+
+    fn classed(&self, call: &'static str, failure: Failure) -> KafkaError {
+        classify(call, self.names.explain(failure, &self.topics.sent_to()), Unflagged::Fatal)
     }
 
     /// Classes a transactional call's error.
     fn error(&mut self, call: &'static str) -> impl FnOnce(Failure) -> KafkaError + '_ {
         move |failure| {
             self.drain();
-            explain(classify(call, failure, Unflagged::Fatal), self.seen.fault.take())
+            explain(self.classed(call, failure), self.seen.fault.take())
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a producer's events tell: delivery reports, and faults of the client.
 
+use rdkafka::error::RDKafkaErrorCode as Code;
+
 use super::classify::{Failure, Unflagged, classify};
 use super::events::common;
 use super::raw::{Event, EventKind, Message};
@@ -11,6 +13,8 @@ use crate::kafka::KafkaError;
 pub(super) struct Seen {
     /// The first failed delivery of this transaction.
     pub(super) failed: Option<KafkaError>,
+    /// Whether it was given up because of something else.
+    pub(super) is_purged: bool,
     /// The last fault of the client, to be told with a timeout.
     pub(super) fault: Option<KafkaError>,
 }
@@ -32,8 +36,11 @@ impl Seen {
     }
 
     fn read_report(&mut self, report: &Message<'_>) {
-        if self.failed.is_none() {
-            self.failed = report.failure().map(|failure| undelivered(report, &failure));
+        if self.failed.is_none()
+            && let Some(failure) = report.failure()
+        {
+            self.is_purged = matches!(failure.code, Code::PurgeQueue | Code::PurgeInflight);
+            self.failed = Some(undelivered(report, &failure));
         }
     }
 }

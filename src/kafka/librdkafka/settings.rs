@@ -246,7 +246,8 @@ pub(super) fn consumer(config: &ClusterConfig, worker: u32) -> ClientConfig {
     finish(config, Side::Consumer, settings)
 }
 
-fn strategy(assignor: Assignor) -> &'static str {
+/// The name of an assignor.
+pub(super) fn strategy(assignor: Assignor) -> &'static str {
     match assignor {
         Assignor::CooperativeSticky => "cooperative-sticky",
         Assignor::Range => "range",

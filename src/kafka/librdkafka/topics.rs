@@ -127,6 +127,12 @@ impl Topics {
         all.any(|unreported| unreported.fills(self.full))
     }
 
+    /// The topics that something was sent to since all was forgotten.
+    pub(super) fn sent_to(&self) -> Vec<&str> {
+        let sent = self.open.iter().filter(|open| !open.unreported.is_empty());
+        sent.map(|open| &*open.name).collect()
+    }
+
     /// Forgets what was sent: nothing of it is on its way any more.
     pub(super) fn forget_sent(&mut self) {
         for open in &mut self.open {

@@ -7,9 +7,10 @@
 use crate::entry::PartitionId;
 
 use super::effect::{Effect, Start};
-use super::input::{Found, Obstacle};
+use super::input::{Denied, Found, Obstacle};
 use super::partition::{Partition, Tenure};
 use super::recovery::recover;
+use super::refusal::Subject;
 use super::stop::StopReason;
 use super::transaction::{Slot, Transaction};
 use super::window::Phase;
@@ -40,6 +41,7 @@ pub(super) enum Rebalance {
 
 impl Worker {
     pub(super) fn on_assigned(&mut self, ids: Vec<PartitionId>) {
+        self.refusals.end(Subject::Member(Denied::Membership));
         self.rebalances.push_back(Rebalance::Assigning { ids, asked: false });
     }
 
@@ -233,6 +235,7 @@ impl Worker {
             let Some(partition) = self.partitions.remove(id) else { continue };
             self.note(partition.let_go(&aborting));
             self.alone.remove(id);
+            self.refusals.end(Subject::Member(Denied::Reading(*id)));
             self.answer_all(&Obstacle::Moved, |of| of == *id);
             self.effects.push_back(Effect::Forget { partition: *id });
         }

@@ -11,8 +11,10 @@ use crate::settings::Order;
 use crate::state::Reason;
 
 use super::effect::Effect;
+use super::input::Denied;
 use super::notice::Notice;
 use super::partition::{Partition, Tenure};
+use super::refusal::Subject;
 use super::transaction::{Slot, Stage, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
@@ -228,6 +230,9 @@ impl Worker {
         self.counts.committed += 1;
         self.counts.confirmed += transaction.messages;
         self.aborts_in_row = 0;
+        // Only a member is let commit.
+        self.refusals.end(Subject::Producing);
+        self.refusals.end(Subject::Member(Denied::Membership));
         let (mut moves, mut committed) = (Vec::new(), Vec::new());
         for sent in &transaction.sent {
             let id = sent.position.partition;

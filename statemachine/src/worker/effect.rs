@@ -3,7 +3,7 @@
 use crate::entry::{Entry, PartitionId};
 use crate::span::Span;
 
-use super::input::{Failure, Obstacle};
+use super::input::{Denied, Failure, Obstacle};
 use super::notice::Notice;
 use super::stop::StopReason;
 
@@ -22,6 +22,8 @@ pub enum Effect {
     Unassign(Vec<PartitionId>),
     /// Leave the group; what is still owned is then revoked.
     Leave,
+    /// Find out whether this is still refused; answered by `Input::Denied` if it is.
+    AskAgain(Denied),
     /// Write to the store and flush; answered by `Input::Stored`.
     Write {
         /// The write's number.

@@ -36,6 +36,7 @@ impl Worker {
                 let offset = partition.position;
                 self.effects.push_back(Effect::Release { partition: id, offset, beyond });
             }
+            self.note_read(id);
         }
     }
 
@@ -45,6 +46,7 @@ impl Worker {
         let Some(partition) = self.owned(id, epoch) else { return };
         if partition.tenure == Tenure::Owned {
             partition.at_end(offset);
+            self.note_read(id);
         }
     }
 

@@ -95,6 +95,16 @@ pub enum Input {
         /// Which lane.
         lane: u64,
     },
+    /// Kafka does not let the group's member do its work, and goes on refusing by itself. It is
+    /// told again and again, for as long as it is so.
+    Denied {
+        /// What it is not let do.
+        denied: Denied,
+        /// Why.
+        ground: Ground,
+        /// The error, for people.
+        message: String,
+    },
     /// No other handler of the process runs, and none starts before `EndSolo`; answers `AskSolo`.
     Solo,
     /// Something happened on a producer slot.
@@ -175,6 +185,24 @@ pub enum Refusal {
     Someones,
     /// This message's.
     Of(PartitionId, u64),
+}
+
+/// What a member of the group is not let do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Denied {
+    /// To be a member.
+    Membership,
+    /// To read a partition that it owns.
+    Reading(PartitionId),
+}
+
+/// Why a member of the group is not let do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ground {
+    /// A right is missing.
+    Right,
+    /// A setting does not fit the group or the brokers.
+    Setting,
 }
 
 /// The calls of a transactional producer.

@@ -14,8 +14,8 @@
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
 //! `assignment` (who owns what), `handling` (from received to finished), `commit` (from finished to
-//! done), `slots` (what the producers report), `intervention` (what an operator orders); `caution`
-//! and `trials` find messages that end the process.
+//! done), `slots` (what the producers report), `refusal` (what Kafka does not allow), `intervention`
+//! (what an operator orders); `caution` and `trials` find messages that end the process.
 
 mod assignment;
 mod caution;
@@ -30,6 +30,7 @@ mod lanes;
 mod notice;
 mod partition;
 mod recovery;
+mod refusal;
 mod schedule;
 mod slots;
 mod stop;
@@ -39,8 +40,8 @@ mod window;
 
 pub use effect::{Cause, Effect, GivenUp, Position, Renewal, Start};
 pub use input::{
-    Call, Commit, Failure, FailureKind, Found, Input, Intervention, Label, Obstacle, Refusal,
-    SlotEvent,
+    Call, Commit, Denied, Failure, FailureKind, Found, Ground, Input, Intervention, Label,
+    Obstacle, Refusal, SlotEvent,
 };
 pub use notice::Notice;
 pub use recovery::settle_unowned;
@@ -59,6 +60,7 @@ use assignment::{Drain, Rebalance};
 use intervention::Pending;
 use journal::Journal;
 use partition::{Partition, Tenure};
+use refusal::Refusals;
 use transaction::{Slot, Transaction};
 use trials::Solo;
 
@@ -121,6 +123,9 @@ pub struct Worker {
     fences: VecDeque<Time>,
     /// The slots whose producers are out of date and cannot be replaced yet.
     outdated: BTreeSet<u32>,
+    refusals: Refusals,
+    /// Whether a partition was ever read.
+    has_read: bool,
     interventions: BTreeMap<(PartitionId, u64), Pending>,
     journal: Journal,
     effects: VecDeque<Effect>,
@@ -156,6 +161,8 @@ impl Worker {
             breaker: settings.breaker.map(|it| Breaker::new(it, settings.seed)),
             fences: VecDeque::new(),
             outdated: BTreeSet::new(),
+            refusals: Refusals::default(),
+            has_read: false,
             interventions: BTreeMap::new(),
             journal: Journal::default(),
             effects: VecDeque::new(),
@@ -198,6 +205,7 @@ impl Worker {
                 self.on_letter_too_large(partition, epoch, offset, message);
             }
             Input::Yielded { partition, epoch, lane } => self.on_yielded(partition, epoch, lane),
+            Input::Denied { denied, ground, message } => self.on_denied(denied, ground, message),
             Input::Solo => self.on_solo(),
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
@@ -215,6 +223,7 @@ impl Worker {
     fn advance(&mut self) {
         for step in [
             Self::advance_slots,
+            Self::advance_refusals,
             Self::advance_rebalance,
             Self::advance_handling,
             Self::advance_transactions,
@@ -244,6 +253,7 @@ impl Worker {
             self.solo_due(),
             self.transactions_due(),
             self.rebalance_due(),
+            self.refusals_due(),
             self.journal.due(self.settings.lazy_write),
         ];
         timers.into_iter().flatten().filter(|&due| due > self.now).min()

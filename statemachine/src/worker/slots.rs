@@ -8,6 +8,7 @@ use super::input::{Call, Commit, Refusal, SlotEvent};
 use super::notice::Notice;
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
+use super::refusal::Subject;
 use super::stop::StopReason;
 use super::transaction::{Slot, Stage, Step, after};
 use super::window::Phase;
@@ -119,6 +120,10 @@ impl Worker {
             // Taken for a time-out until it repeats.
             Step::Fenced if !self.is_twin() => {
                 after(fault.call, fault.disposition, age.max(timeout), timeout)
+            }
+            // What it has been let do before may be allowed again.
+            Step::Refused if self.bears(Subject::Producing, self.counts.confirmed > 0) => {
+                Step::Renew
             }
             step => step,
         };

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::entry::PartitionId;
 
-use super::input::Call;
+use super::input::{Call, Ground};
 
 /// Why a worker stopped by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -22,6 +22,14 @@ pub enum StopReason {
     Refused {
         /// Which call.
         call: Call,
+        /// The error.
+        message: String,
+    },
+    /// Kafka does not let the group's member do its work.
+    #[error("{message}")]
+    Denied {
+        /// Why not.
+        ground: Ground,
         /// The error.
         message: String,
     },

@@ -49,6 +49,7 @@ fn show(effect: &Effect) -> String {
         }
         Effect::Unassign(ids) => format!("unassign {}", ids.len()),
         Effect::Leave => "leave".to_owned(),
+        Effect::AskAgain(denied) => format!("ask again {denied:?}"),
         Effect::Write { write, entries } => {
             let line = |entry: &Entry| match entry {
                 Entry::Moved(moved) => format!(", {} {:?}", moved.span, moved.event),

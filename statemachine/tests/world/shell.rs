@@ -67,6 +67,7 @@ impl World {
                 assert!(self.process.draining, "only a drain leaves");
                 self.process.left = Some(self.now);
             }
+            Effect::AskAgain(denied) => panic!("nothing is denied here: {denied:?}"),
             Effect::Write { write, entries } => {
                 self.process.jobs.push_back(Job::Write(write, entries));
             }

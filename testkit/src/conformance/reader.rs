@@ -89,7 +89,7 @@ impl<C: Consumer> Reader<C> {
             Polled::OutOfRange(partition) => {
                 self.out_of_range.insert(partition);
             }
-            Polled::Fault(error) => self.faults.push(error.kind),
+            Polled::Fault(error) | Polled::Refused { error, .. } => self.faults.push(error.kind),
         }
     }
 
