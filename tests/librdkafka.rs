@@ -736,8 +736,8 @@ fn offsets_from_outside_are_taken_while_the_group_is_empty_and_refused_once_it_h
     while !block_on(admin.members(LONG)).unwrap().all.is_empty() {
         assert!(Instant::now() < deadline, "the member does not leave");
     }
-    let partition = TopicPartition::new(topic.as_str(), 0);
-    let committed = admin.committed_now(&partition, LONG).unwrap().unwrap();
+    let partition = [TopicPartition::new(topic.as_str(), 0)];
+    let committed = block_on(admin.committed_now(&partition, LONG)).unwrap().remove(0).unwrap();
     assert_eq!((committed.offset, committed.metadata.as_str()), (1, "from outside"));
     send(3).unwrap();
 }

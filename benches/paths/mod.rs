@@ -11,7 +11,7 @@ use countersign::kafka::{Batch, BatchBuilder, Topic, TopicPartition};
 use countersign::simulation;
 use countersign::store::{Journal, JournalOptions, MemoryImage, MemoryStore};
 use countersign::{Outputs, Partitioning, To};
-use countersign_statemachine::worker::{Effect, Found, Input, SlotEvent, Worker};
+use countersign_statemachine::worker::{Effect, Found, Input, Siblings, SlotEvent, Worker};
 use countersign_statemachine::{PartitionId, Settings, Span};
 
 /// A path, and what one run of it stands for.
@@ -94,7 +94,7 @@ fn answer(effect: Effect) -> Option<Input> {
         Effect::Recover(begun) => {
             let found = Found {
                 commit: None,
-                siblings: false,
+                siblings: Siblings::None(None),
                 known: false,
                 log_start: 0,
                 log_end: 0,
@@ -119,6 +119,7 @@ fn answer(effect: Effect) -> Option<Input> {
         | Effect::Unassign(_)
         | Effect::Leave
         | Effect::AskAgain(_)
+        | Effect::AskUncommitted(_)
         | Effect::EndSolo
         | Effect::DeadLetter(_)
         | Effect::Skip { .. }

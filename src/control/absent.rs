@@ -167,7 +167,8 @@ impl Order<'_> {
         }
         producer.begin()?;
         let sent = self.fill(&mut producer, &amended, letter.as_ref()).and_then(|()| {
-            let is_same = self.admin.committed_now(&self.partition(), TIMEOUT)? == found;
+            let now = block_on(self.admin.committed_now(&[self.partition()], TIMEOUT))?;
+            let is_same = now.into_iter().next().flatten() == found;
             if is_same && read_at.elapsed() < WINDOW { Ok(()) } else { Err(AbsentError::Joined) }
         });
         if let Err(error) = sent {

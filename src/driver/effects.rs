@@ -36,6 +36,7 @@ impl Driver {
             }
             Effect::Leave => self.command(Command::Leave),
             Effect::AskAgain(denied) => self.ask_again(denied),
+            Effect::AskUncommitted(ids) => self.ask_uncommitted(&ids),
             Effect::Write { write, entries } => {
                 self.clerk.append(self.number, write, entries, &self.inbox);
             }

@@ -1,11 +1,10 @@
 //! Questions to Kafka and the store that the worker waits for.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::worker::{self, Commit, Found, Input};
-use countersign_statemachine::{Disposition, Entry, PartitionId};
+use countersign_statemachine::worker::{self, Commit, Found, Input, Siblings};
+use countersign_statemachine::{Disposition, Entry, PartitionId, StartAt};
 use futures::FutureExt;
 
 use crate::commit_metadata::commit_of;
@@ -17,6 +16,7 @@ use crate::store::StoreError;
 use super::clerk::{Clerk, Unfinished};
 use super::poll::Command;
 use super::scout::{Scout, existing, persistently};
+use super::siblings::Topics;
 use super::{Driver, Identified};
 
 /// What was found out.
@@ -29,6 +29,8 @@ pub(super) enum Finding {
     Commits(u64, Result<Vec<(PartitionId, Option<Commit>)>, RunError>),
     /// Kafka answers again.
     Reachable,
+    /// Which partitions have no commit.
+    Uncommitted(Result<Vec<(PartitionId, Vec<u32>)>, KafkaError>),
     /// Whether the group may be asked for anything.
     Asked(Result<(), KafkaError>),
 }
@@ -67,7 +69,8 @@ impl Driver {
         let known = |&(id, epoch)| Some((self.known.get(&id)?.clone(), epoch));
         let begun: Vec<_> = begun.iter().filter_map(known).collect();
         let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
-        let job = async move { Finding::Recovered(recover(&scout, &clerk, begun).await) };
+        let start = self.start;
+        let job = async move { Finding::Recovered(recover(&scout, &clerk, begun, start).await) };
         self.jobs.push(job.boxed());
     }
 
@@ -126,6 +129,11 @@ impl Driver {
             Finding::Commits(number, commits) => {
                 self.handle(Input::Commits { number, commits: commits? });
             }
+            Finding::Uncommitted(Ok(topics)) => self.handle(Input::Uncommitted(topics)),
+            // The worker asks again.
+            Finding::Uncommitted(Err(error)) => {
+                tracing::debug!(%error, "which partitions have a commit is not told");
+            }
             Finding::Asked(Err(error)) if error.disposition == Disposition::Permanent => {
                 self.denied(None, &error);
             }
@@ -169,19 +177,21 @@ async fn recover(
     scout: &Scout,
     clerk: &Clerk,
     begun: Vec<(Identified, u64)>,
+    start: StartAt,
 ) -> Result<Vec<(PartitionId, u64, Found)>, RunError> {
     let names: Vec<_> = begun.iter().map(|(known, _)| known.partition.clone()).collect();
     let commits = persistently(|| scout.committed(names.clone())).await?;
     let logs = persistently(|| scout.log_ranges(names.clone())).await?;
-    let offsets = commits.iter().map(|commit| commit.as_ref().map_or(0, |commit| commit.offset));
-    let asked = begun.iter().map(|(known, _)| known.id).zip(offsets);
-    let runs = clerk.runs(asked.collect()).await?;
-    let mut topics = Topics::default();
+    let runs = clerk.runs(begun.iter().map(|(known, _)| known.id).collect()).await?;
+    let mut topics = Topics::new(start, names.iter());
     let mut all = Vec::with_capacity(begun.len());
     let told = begun.into_iter().zip(commits).zip(logs.into_iter().zip(runs));
     for (((identified, epoch), commit), (log, runs)) in told {
         let commit = commit.map(commit_of);
-        let siblings = commit.is_none() && topics.have_commits(scout, &identified).await?;
+        let siblings = match &commit {
+            Some(_) => Siblings::None(None),
+            None => topics.siblings(scout, &identified).await?,
+        };
         let found = Found {
             commit,
             siblings,
@@ -196,33 +206,6 @@ async fn recover(
         all.push((identified.id, epoch, found));
     }
     Ok(all)
-}
-
-/// Whether the group has a commit of any partition, by topic.
-#[derive(Default)]
-struct Topics(BTreeMap<Arc<str>, bool>);
-
-impl Topics {
-    /// Whether siblings of a partition without a commit have one. Asked once for each topic, of all
-    /// its partitions: nobody but its owner makes a commit of the one that is asked for.
-    async fn have_commits(
-        &mut self,
-        scout: &Scout,
-        identified: &Identified,
-    ) -> Result<bool, KafkaError> {
-        let topic = &identified.partition.topic;
-        if identified.siblings < 2 {
-            return Ok(false);
-        }
-        if let Some(have) = self.0.get(topic) {
-            return Ok(*have);
-        }
-        let partitions: Vec<_> =
-            TopicPartition::all_of(topic.clone(), identified.siblings).collect();
-        let have = persistently(|| scout.any_committed(partitions.clone())).await?;
-        self.0.insert(topic.clone(), have);
-        Ok(have)
-    }
 }
 
 /// Whether the group is stable and gives some partitions of these topics to nobody. Where it cannot

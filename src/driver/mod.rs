@@ -28,6 +28,7 @@ mod results;
 mod run;
 mod scout;
 mod shelf;
+mod siblings;
 mod slot;
 mod slots;
 mod solo;
@@ -101,6 +102,8 @@ pub(crate) struct Driver {
     waker: Waker,
     slots: Slots,
     inputs: Arc<[Arc<str>]>,
+    /// Where a group starts that has no commit.
+    start: statemachine::StartAt,
     shelves: BTreeMap<PartitionId, Shelf>,
     known: BTreeMap<PartitionId, Identified>,
     budget: Budget,
@@ -163,6 +166,7 @@ impl Driver {
                 number: 0,
             },
             member: parts.settings.instance.clone(),
+            start: parts.settings.start,
             by_key: parts.settings.order == statemachine::Order::Key,
             transactional_ids: parts.transactional_ids,
             worker: Worker::new(parts.settings, Duration::ZERO),
@@ -283,10 +287,7 @@ impl Driver {
                 let ids = self.ids(&partitions);
                 self.handle(Input::Revoked(ids));
             }
-            News::Lost(partitions) => {
-                let ids = self.ids(&partitions);
-                self.handle(Input::Lost(ids));
-            }
+            News::Lost(partitions) => self.handle(Input::Lost(self.ids(&partitions))),
             News::Finished { partition, epoch, lane, results } => {
                 if let Some(shelf) = self.shelves.get_mut(&partition)
                     && shelf.epoch == epoch

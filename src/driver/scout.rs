@@ -24,7 +24,7 @@ enum Question {
     Topics(Vec<Arc<str>>, Reply<Vec<Topic>>),
     MaxMessageBytes(Vec<Arc<str>>, Reply<Vec<Option<u32>>>),
     Committed(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
-    AnyCommitted(Vec<TopicPartition>, Reply<bool>),
+    CommittedNow(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
     Members(Reply<Members>),
     LogRanges(Vec<TopicPartition>, Reply<Vec<LogRange>>),
 }
@@ -81,12 +81,12 @@ impl Scout {
         self.ask(|reply| Question::Committed(partitions, reply)).await
     }
 
-    /// Whether the group has committed an offset of any of these.
-    pub(crate) async fn any_committed(
+    /// The group's commits; pending ones do not count.
+    pub(crate) async fn committed_now(
         &self,
         partitions: Vec<TopicPartition>,
-    ) -> Result<bool, KafkaError> {
-        self.ask(|reply| Question::AnyCommitted(partitions, reply)).await
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+        self.ask(|reply| Question::CommittedNow(partitions, reply)).await
     }
 
     /// The group's members.
@@ -185,8 +185,8 @@ impl<A: Admin> Hand<Question> for Asking<A> {
                 let asked = admin.committed(&partitions, TIMEOUT);
                 answer(pulse, "committed_offsets", reply, asked).await
             }
-            Question::AnyCommitted(partitions, reply) => {
-                let asked = admin.any_committed(&partitions, TIMEOUT);
+            Question::CommittedNow(partitions, reply) => {
+                let asked = admin.committed_now(&partitions, TIMEOUT);
                 answer(pulse, "committed_offsets", reply, asked).await
             }
             Question::Members(reply) => {

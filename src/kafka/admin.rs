@@ -113,13 +113,13 @@ pub trait Admin: Send + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Vec<Option<Committed>>, KafkaError>> + Send;
 
-    /// Whether the group has committed an offset of any of these partitions. Pending ones do not
-    /// count and are not waited for: a busy partition always has one.
-    fn any_committed(
+    /// The group's committed offsets, in the order asked. Pending ones do not count and are not
+    /// waited for: a busy partition always has one.
+    fn committed_now(
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> impl Future<Output = Result<bool, KafkaError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<Committed>>, KafkaError>> + Send;
 
     /// The group's members. One of the consumer protocol (KIP-848) is never told as stable.
     fn members(

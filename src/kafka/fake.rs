@@ -63,12 +63,12 @@ impl Admin for FakeAdmin {
         Ok(of.iter().map(|_| None).collect())
     }
 
-    async fn any_committed(
+    async fn committed_now(
         &mut self,
-        _: &[TopicPartition],
-        _: Duration,
-    ) -> Result<bool, KafkaError> {
-        Ok(false)
+        of: &[TopicPartition],
+        timeout: Duration,
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+        self.committed(of, timeout).await
     }
 
     async fn members(&mut self, _: Duration) -> Result<Members, KafkaError> {

@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::first_start::FirstStart;
 use crate::span::Span;
 
 /// Who wrote a commit.
@@ -57,6 +58,9 @@ pub struct CommitMetadata {
     pub careful: Option<u64>,
     /// The message that is being tried, or was the last time.
     pub trial: Option<Trial>,
+    /// Where other partitions of the topic ended when the group began to read it, while some of
+    /// them have no commit.
+    pub first_start: Option<FirstStart>,
 }
 
 /// Why metadata cannot be read.
@@ -97,6 +101,10 @@ impl MetadataError {
 
 const VERSION: u8 = 1;
 
+/// The version of metadata with a first start. Older versions of Countersign stop at it; all else
+/// is written in the version that they read.
+const VERSION_WITH_FIRST_START: u8 = 2;
+
 const HAS_PREV: u8 = 1;
 const RELEASED: u8 = 1 << 1;
 const HAS_TRIAL: u8 = 1 << 2;
@@ -115,9 +123,16 @@ pub const ATTEMPT_MAX: u32 = 0x3fff;
 const FRAME_BYTES: u64 =
     2 + 2 * (1 + NAME_BYTES_MAX as u64 + 8 + 10) + 16 + 5 + 2 * 10 + 10 + 15 + 13;
 
+/// What the two lists may take of so many bytes.
+pub(crate) fn spare_bytes(metadata_bytes: usize) -> usize {
+    metadata_bytes.saturating_sub(usize::try_from(FRAME_BYTES).unwrap_or(usize::MAX))
+}
+
 impl CommitMetadata {
     /// At most how many bytes metadata takes that lists so many completed spans and failed
     /// messages, none of them `distance` or more beyond the committed offset.
+    ///
+    /// The first start, if there is one, comes to it.
     ///
     /// A number takes one byte more for each 128 that it is large, at most; and the numbers of a
     /// list together are no larger than the distance.
@@ -136,7 +151,8 @@ impl CommitMetadata {
     /// A completed span or an attempt lies below `offset`, which no commit can mean.
     #[must_use]
     pub fn encode(&self, offset: u64) -> Vec<u8> {
-        let mut out = vec![VERSION, self.flags()];
+        let version = if self.first_start.is_some() { VERSION_WITH_FIRST_START } else { VERSION };
+        let mut out = vec![version, self.flags()];
         put_author(&mut out, &self.author);
         if let Some(prev) = &self.prev {
             put_author(&mut out, prev);
@@ -163,6 +179,9 @@ impl CommitMetadata {
         if let Some(trial) = self.trial {
             put_varint(&mut out, distance(offset, trial.offset));
             put_varint(&mut out, u64::from(trial.deliveries));
+        }
+        if let Some(first_start) = &self.first_start {
+            first_start.encode(&mut out);
         }
         out
     }
@@ -191,10 +210,11 @@ impl CommitMetadata {
     /// See [`MetadataError`].
     pub fn decode(offset: u64, bytes: &[u8]) -> Result<Self, MetadataError> {
         let mut input = Input { bytes, at: 0 };
-        match input.byte()? {
-            VERSION => {}
+        let has_first_start = match input.byte()? {
+            VERSION => false,
+            VERSION_WITH_FIRST_START => true,
             version => return Err(MetadataError::UnknownVersion(version)),
-        }
+        };
         let flags = input.byte()?;
         let has = |flag| flags & flag != 0;
         if flags & !KNOWN != 0 || has(ANNOUNCED) && !has(HAS_TRIAL) {
@@ -216,6 +236,8 @@ impl CommitMetadata {
         } else {
             None
         };
+        let first_start =
+            if has_first_start { Some(FirstStart::decode(&mut input)?) } else { None };
         if input.at != bytes.len() {
             return Err(input.malformed());
         }
@@ -230,6 +252,7 @@ impl CommitMetadata {
             advanced: has(ADVANCED),
             careful,
             trial,
+            first_start,
         })
     }
 }
@@ -245,12 +268,12 @@ fn put_author(out: &mut Vec<u8>, author: &Author) {
     put_varint(out, author.number);
 }
 
-fn varint_len(value: u64) -> u64 {
+pub(crate) fn varint_len(value: u64) -> u64 {
     u64::from((u64::BITS - value.leading_zeros()).max(1).div_ceil(7))
 }
 
 /// LEB128, as in protocol buffers.
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
         let low = u8::try_from(value & 0x7f).expect("seven bits fit a byte");
         value >>= 7;
@@ -262,13 +285,13 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-struct Input<'a> {
+pub(crate) struct Input<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl Input<'_> {
-    fn malformed(&self) -> MetadataError {
+    pub(crate) fn malformed(&self) -> MetadataError {
         MetadataError::Malformed { at: self.at }
     }
 
@@ -289,7 +312,7 @@ impl Input<'_> {
         Ok(array)
     }
 
-    fn varint(&mut self) -> Result<u64, MetadataError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, MetadataError> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -307,7 +330,7 @@ impl Input<'_> {
         Err(self.malformed())
     }
 
-    fn varint_u32(&mut self) -> Result<u32, MetadataError> {
+    pub(crate) fn varint_u32(&mut self) -> Result<u32, MetadataError> {
         let value = self.varint()?;
         u32::try_from(value).map_err(|_| self.malformed())
     }

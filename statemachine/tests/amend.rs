@@ -33,6 +33,7 @@ fn metadata() -> CommitMetadata {
         advanced: true,
         careful: Some(18),
         trial: Some(Trial { offset: 15, deliveries: 1, announced: true }),
+        first_start: None,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::iter;
 
 use countersign_statemachine::{
-    ATTEMPT_MAX, Author, CommitMetadata, MetadataError, NAME_BYTES_MAX, Span, Trial,
+    ATTEMPT_MAX, Author, CommitMetadata, FirstStart, MetadataError, NAME_BYTES_MAX, Span, Trial,
 };
 use proptest::prelude::*;
 
@@ -49,6 +49,19 @@ fn attempts(offset: u64) -> impl Strategy<Value = Vec<(u64, u32)>> {
     })
 }
 
+fn first_start() -> impl Strategy<Value = FirstStart> {
+    let end = (1_u32..1_000, magnitude(u64::MAX));
+    (prop::collection::vec(end, 0..20), 0_u32..10).prop_map(|(parts, more)| {
+        let mut number = 0;
+        let mut ends = Vec::new();
+        for (gap, end) in parts {
+            number += gap;
+            ends.push((number, end));
+        }
+        FirstStart { partitions: number + 1 + more, ends }
+    })
+}
+
 /// An offset and what a commit of it may say.
 fn commit() -> impl Strategy<Value = (u64, CommitMetadata)> {
     magnitude(OFFSET_MAX).prop_flat_map(|offset| {
@@ -59,11 +72,13 @@ fn commit() -> impl Strategy<Value = (u64, CommitMetadata)> {
             },
         );
         let careful = magnitude(1 << 50).prop_map(move |gap| offset + gap);
-        let careful = (prop::option::of(careful), prop::option::of(trial), any::<u32>());
+        let tried = (prop::option::of(careful), prop::option::of(trial), any::<u32>());
+        let careful = (tried, prop::option::of(first_start()));
         let lists = (completed(offset), attempts(offset));
         let flags = (any::<[u8; 16]>(), any::<bool>(), any::<bool>());
         (author(), prop::option::of(author()), lists, flags, careful).prop_map(
-            move |(author, prev, lists, flags, (careful, trial, takeovers))| {
+            move |(author, prev, lists, flags, (tried, first_start))| {
+                let (careful, trial, takeovers) = tried;
                 let ((completed, attempts), (topic_id, released, advanced)) = (lists, flags);
                 let metadata = CommitMetadata {
                     author,
@@ -76,6 +91,7 @@ fn commit() -> impl Strategy<Value = (u64, CommitMetadata)> {
                     advanced,
                     careful,
                     trial,
+                    first_start,
                 };
                 (offset, metadata)
             },
@@ -88,7 +104,7 @@ fn check_any(offset: u64, bytes: &[u8]) -> Result<(), TestCaseError> {
     match CommitMetadata::decode(offset, bytes) {
         Ok(metadata) => prop_assert_eq!(metadata.encode(offset), bytes),
         Err(MetadataError::UnknownVersion(version)) => {
-            prop_assert!(version != 1 && bytes.first() == Some(&version));
+            prop_assert!(!matches!(version, 1 | 2) && bytes.first() == Some(&version));
         }
         Err(MetadataError::Malformed { at }) => prop_assert!(at <= bytes.len()),
         Err(of_text @ (MetadataError::UnknownForm(_) | MetadataError::DamagedText)) => {
@@ -104,7 +120,8 @@ proptest! {
     /// What is admitted by this bound never makes a commit that the broker refuses.
     #[test]
     fn nothing_is_longer_than_its_bound((offset, metadata) in commit(), dense in any::<bool>()) {
-        let mut metadata = metadata;
+        // What it says of other partitions comes to it.
+        let mut metadata = CommitMetadata { first_start: None, ..metadata };
         for author in iter::once(&mut metadata.author).chain(&mut metadata.prev) {
             author.instance = "n".repeat(NAME_BYTES_MAX);
         }
@@ -150,7 +167,7 @@ proptest! {
 
     #[test]
     fn an_unknown_version_is_an_error_whatever_follows(
-        version in prop_oneof![Just(0_u8), 2..=u8::MAX],
+        version in prop_oneof![Just(0_u8), 3..=u8::MAX],
         rest in prop::collection::vec(any::<u8>(), 0..40),
     ) {
         let bytes = [vec![version], rest].concat();
@@ -164,7 +181,8 @@ proptest! {
         rest in prop::collection::vec(prop_oneof![any::<u8>(), 0_u8..4, Just(0x80)], 0..120),
     ) {
         check_any(offset, &rest)?;
-        check_any(offset, &[vec![1], rest].concat())?;
+        check_any(offset, &[vec![1], rest.clone()].concat())?;
+        check_any(offset, &[vec![2], rest].concat())?;
     }
 
     /// Damage near valid bytes reaches deeper into the decoder than random bytes do.
@@ -194,6 +212,7 @@ fn example() -> CommitMetadata {
         advanced: true,
         careful: Some(1_009),
         trial: Some(Trial { offset: 1_000, deliveries: 3, announced: true }),
+        first_start: None,
     }
 }
 
@@ -216,6 +235,32 @@ fn the_bytes_of_version_1_stay() {
     assert_eq!(CommitMetadata::decode(1_000, &bytes), Ok(example()));
 }
 
+/// Older versions stop at the first byte, and say which version they do not know.
+#[test]
+fn the_bytes_of_version_2_stay() {
+    let first_start = FirstStart { partitions: 7, ends: vec![(0, 300), (2, 1), (6, 0)] };
+    let of_version_1 = example().encode(1_000);
+    let example = CommitMetadata { first_start: Some(first_start), ..example() };
+    let bytes = [&[2], &of_version_1[1..], &[7, 3, 0, 0xac, 0x02, 2, 1, 4, 0]].concat();
+    assert_eq!(example.encode(1_000), bytes);
+    assert_eq!(CommitMetadata::decode(1_000, &bytes), Ok(example));
+}
+
+#[test]
+fn first_starts_that_no_encoder_writes_are_refused() {
+    let head = [&[2], &example().encode(1_000)[1..]].concat();
+    let cases: [(&str, &[u8]); 4] = [
+        ("nothing", &[]),
+        ("the same partition twice", &[7, 2, 1, 9, 0, 9]),
+        ("a partition that the topic does not have", &[7, 1, 7, 9]),
+        ("something behind it", &[7, 1, 6, 9, 0]),
+    ];
+    for (what, tail) in cases {
+        let refused = CommitMetadata::decode(1_000, &[&head, tail].concat());
+        assert!(matches!(refused, Err(MetadataError::Malformed { .. })), "{what}: {refused:?}");
+    }
+}
+
 /// Each is a second way to write something, which would make equal commits compare unequal.
 #[test]
 fn bytes_that_no_encoder_writes_are_refused() {
@@ -230,6 +275,7 @@ fn bytes_that_no_encoder_writes_are_refused() {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     };
     let head = plain.encode(0);
     let lists = head.len() - 3;

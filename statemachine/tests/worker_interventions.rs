@@ -437,6 +437,7 @@ fn a_retry_forgets_the_attempts_of_former_owners() {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     };
     let mut story = Story::new(one_at_a_time());
     story.slot(0, SlotEvent::Opened);

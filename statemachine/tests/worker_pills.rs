@@ -24,6 +24,7 @@ fn former() -> CommitMetadata {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     }
 }
 

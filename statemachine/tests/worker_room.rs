@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Commit, Effect, Failure, FailureKind, Found, Input, Label, Position, SlotEvent, Worker,
+    Commit, Effect, Failure, FailureKind, Found, Input, Label, Position, Siblings, SlotEvent,
+    Worker,
 };
 use countersign_statemachine::{
     Backoff, CommitMetadata, Order, PartitionId, Reason, Settings, Span,
@@ -100,7 +101,7 @@ impl Rig {
                 let label = Label::Foreign(String::new());
                 let found = Found {
                     commit: Some(Commit { offset: 0, label }),
-                    siblings: false,
+                    siblings: Siblings::None(None),
                     known: false,
                     log_start: 0,
                     log_end: self.log.len() as u64,

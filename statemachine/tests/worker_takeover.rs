@@ -28,6 +28,7 @@ fn taking_over(settings: Settings, completed: Vec<Span>) -> Story {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     };
     Story::taking_up(settings, &metadata, 200_000)
 }

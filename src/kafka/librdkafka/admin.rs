@@ -1,5 +1,6 @@
 //! Questions about group and topics.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
@@ -62,22 +63,6 @@ impl LibrdAdmin {
             fault = common("admin", &event).or(fault);
         }
         fault
-    }
-
-    /// The group's committed offset of a partition. A pending one does not count and is not waited
-    /// for.
-    ///
-    /// # Errors
-    /// Kafka does not answer, or refuses.
-    pub fn committed_now(
-        &mut self,
-        partition: &TopicPartition,
-        timeout: Duration,
-    ) -> Result<Option<Committed>, KafkaError> {
-        let call = "ListConsumerGroupOffsets";
-        let list = plain(call, std::slice::from_ref(partition))?;
-        let told = raw::committed_now(self.native(), &self.group, &list, timeout);
-        Ok(self.done(call, told)?.into_iter().next().and_then(committed))
     }
 
     fn done<T>(&self, call: &'static str, result: Result<T, Failure>) -> Result<T, KafkaError> {
@@ -193,18 +178,25 @@ impl Admin for LibrdAdmin {
         Ok(self.done(call, told)?.into_iter().map(committed).collect())
     }
 
-    async fn any_committed(
+    async fn committed_now(
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<bool, KafkaError> {
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
         let call = "ListConsumerGroupOffsets";
         if partitions.is_empty() {
-            return Ok(false);
+            return Ok(Vec::new());
         }
         let list = plain(call, partitions)?;
         let told = raw::committed_now(self.native(), &self.group, &list, timeout);
-        Ok(self.done(call, told)?.iter().any(|(offset, _)| *offset >= 0))
+        let mut told: BTreeMap<_, _> = self.done(call, told)?.into_iter().collect();
+        let each = partitions.iter().map(|partition| {
+            told.remove(partition).map(committed).ok_or_else(|| {
+                let message = format!("{partition}: it is not in the answer");
+                KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
+            })
+        });
+        each.collect()
     }
 
     async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {

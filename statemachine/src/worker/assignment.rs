@@ -7,6 +7,7 @@
 use crate::entry::PartitionId;
 
 use super::effect::{Effect, Start};
+use super::first_starts::PATIENCE;
 use super::input::{Denied, Found, Obstacle};
 use super::partition::{Partition, Tenure};
 use super::recovery::recover;
@@ -60,6 +61,9 @@ impl Worker {
             Err(source) => self.stop(Err(StopReason::Position { partition: id, source })),
             Ok(recovery) => {
                 partition.begin(&recovery, found.topic_id);
+                if partition.first_start.is_some() {
+                    self.ask_uncommitted_at.get_or_insert(self.now + PATIENCE);
+                }
                 match self.drain {
                     Drain::No => {}
                     Drain::Until(deadline) => partition.tenure = Tenure::Leaving { deadline },

@@ -2,7 +2,7 @@ use super::*;
 use crate::metadata::Author;
 use crate::runs::Run;
 use crate::state::History;
-use crate::worker::input::{Commit, Label};
+use crate::worker::input::{Commit, Label, Siblings};
 
 const FEW: u64 = 128;
 /// The start of another process.
@@ -21,13 +21,15 @@ fn metadata() -> CommitMetadata {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     }
 }
 
 fn found(log_end: u64, runs: Vec<Run>) -> Found {
     let label = Label::Foreign(String::new());
     let commit = Some(Commit { offset: POSITION, label });
-    let (siblings, known, log_start, topic_id) = (false, false, 0, [0; 16]);
+    let (siblings, known) = (Siblings::None(None), false);
+    let (log_start, topic_id) = (0, [0; 16]);
     Found { commit, siblings, known, log_start, log_end, topic_id, runs }
 }
 

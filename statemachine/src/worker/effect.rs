@@ -24,6 +24,9 @@ pub enum Effect {
     Leave,
     /// Find out whether this is still refused; answered by `Input::Denied` if it is.
     AskAgain(Denied),
+    /// Find out which partitions of the topics of these have no commit; answered by
+    /// `Input::Uncommitted`, or not at all.
+    AskUncommitted(Vec<PartitionId>),
     /// Write to the store and flush; answered by `Input::Stored`.
     Write {
         /// The write's number.

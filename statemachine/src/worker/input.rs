@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::Disposition;
 use crate::entry::PartitionId;
+use crate::first_start::{Beginning, Recorded};
 use crate::metadata::MetadataError;
 use crate::runs::Run;
 use crate::span::Span;
@@ -122,6 +123,8 @@ pub enum Input {
         /// Which one.
         number: u64,
     },
+    /// Which partitions of the topics have no commit, by number; answers `AskUncommitted`.
+    Uncommitted(Vec<(PartitionId, Vec<u32>)>),
     /// Producers are made with other settings from now on.
     Outdated,
     /// An operator's order about one message; answered by [`Effect::Answer`].
@@ -331,8 +334,8 @@ pub enum Obstacle {
 pub struct Found {
     /// The stable commit.
     pub commit: Option<Commit>,
-    /// Whether another partition of the topic has a commit.
-    pub siblings: bool,
+    /// What is committed of the topic's other partitions; only if this one has no commit.
+    pub siblings: Siblings,
     /// Whether the store has a record of a message of it that is done.
     pub known: bool,
     /// The first offset in the log.
@@ -343,6 +346,16 @@ pub struct Found {
     pub topic_id: [u8; 16],
     /// The store's record of it.
     pub runs: Vec<Run>,
+}
+
+/// What is committed of a topic's other partitions, where one has no commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Siblings {
+    /// Nothing: the group begins to read the topic. `None` if it has one partition only, or does
+    /// not begin at the end.
+    None(Option<Beginning>),
+    /// Something, which says so much of this one.
+    Some(Recorded),
 }
 
 /// A committed offset.

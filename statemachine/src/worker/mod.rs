@@ -13,15 +13,17 @@
 //! The files: `window` knows how far each unfinished message is, `lanes` which waits for which,
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
-//! `assignment` (who owns what), `handling` (from received to finished), `commit` (from finished to
-//! done), `slots` (what the producers report), `refusal` (what Kafka does not allow), `intervention`
-//! (what an operator orders); `caution` and `trials` find messages that end the process.
+//! `assignment` (who owns what), `first_starts` (what commits say of other partitions), `handling`
+//! (from received to finished), `commit` (from finished to done), `slots` (what the producers
+//! report), `refusal` (what Kafka does not allow), `intervention` (what an operator orders);
+//! `caution` and `trials` find messages that end the process.
 
 mod assignment;
 mod caution;
 mod commit;
 mod effect;
 mod failing;
+mod first_starts;
 mod handling;
 mod input;
 mod intervention;
@@ -41,7 +43,7 @@ mod window;
 pub use effect::{Cause, Effect, GivenUp, Position, Renewal, Start};
 pub use input::{
     Call, Commit, Denied, Failure, FailureKind, Found, Ground, Input, Intervention, Label,
-    Obstacle, Refusal, SlotEvent,
+    Obstacle, Refusal, Siblings, SlotEvent,
 };
 pub use notice::Notice;
 pub use recovery::settle_unowned;
@@ -124,6 +126,8 @@ pub struct Worker {
     /// The slots whose producers are out of date and cannot be replaced yet.
     outdated: BTreeSet<u32>,
     refusals: Refusals,
+    /// When it is asked whether first starts need still be told.
+    ask_uncommitted_at: Option<Time>,
     /// Whether a partition was ever read.
     has_read: bool,
     interventions: BTreeMap<(PartitionId, u64), Pending>,
@@ -162,6 +166,7 @@ impl Worker {
             fences: VecDeque::new(),
             outdated: BTreeSet::new(),
             refusals: Refusals::default(),
+            ask_uncommitted_at: None,
             has_read: false,
             interventions: BTreeMap::new(),
             journal: Journal::default(),
@@ -210,6 +215,7 @@ impl Worker {
             Input::Slot(slot, event) => self.on_slot(slot, event),
             Input::Commits { number, commits } => self.on_commits(number, &commits),
             Input::Large { number } => self.on_large(number),
+            Input::Uncommitted(topics) => self.on_uncommitted(&topics),
             Input::Outdated => self.on_outdated(),
             Input::Intervene(id, order) => self.on_intervene(id, order),
             Input::Drain => self.on_drain(),
@@ -224,6 +230,7 @@ impl Worker {
         for step in [
             Self::advance_slots,
             Self::advance_refusals,
+            Self::advance_first_starts,
             Self::advance_rebalance,
             Self::advance_handling,
             Self::advance_transactions,
@@ -254,6 +261,7 @@ impl Worker {
             self.transactions_due(),
             self.rebalance_due(),
             self.refusals_due(),
+            self.ask_uncommitted_at,
             self.journal.due(self.settings.lazy_write),
         ];
         timers.into_iter().flatten().filter(|&due| due > self.now).min()

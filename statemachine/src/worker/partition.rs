@@ -15,6 +15,7 @@ use crate::transition::Event;
 use super::Time;
 use super::caution::{Caution, Step, Told};
 use super::effect::Position;
+use super::first_starts::ToldFirstStart;
 use super::lanes::Lanes;
 use super::recovery::Recovery;
 use super::window::{Phase, Piece, Window};
@@ -108,6 +109,8 @@ pub(crate) struct Partition {
     committing: Option<Committing>,
     /// What is known of messages that may end the process.
     pub(crate) caution: Caution,
+    /// What its commits say of where other partitions ended.
+    pub(super) first_start: Option<ToldFirstStart>,
     /// Whether handlers wait for the first commit.
     pub(crate) held: bool,
 }
@@ -135,6 +138,7 @@ impl Partition {
             unsaved: false,
             committing: None,
             caution: Caution::default(),
+            first_start: None,
             held: false,
         }
     }
@@ -149,6 +153,7 @@ impl Partition {
         self.released = recovery.released;
         self.topic_id = topic_id;
         self.caution = recovery.caution;
+        self.first_start = recovery.first_start.clone().map(ToldFirstStart::new);
         self.unsaved = recovery.fresh;
         self.held = recovery.fresh;
         for span in &recovery.completed {
@@ -244,6 +249,7 @@ impl Partition {
             advanced: told.advanced,
             careful: told.careful,
             trial: told.trial,
+            first_start: self.first_start.as_ref().map(|told| told.first_start.clone()),
         };
         let metadata = metadata.encode(offset);
         let position = Position { partition: self.id, offset, metadata };

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::slice;
 
 use crate::entry::{Moved, Note, PartitionId};
+use crate::first_start::FirstStart;
 use crate::metadata::{Author, CommitMetadata};
 use crate::runs::Run;
 use crate::settings::{Expired, Settings, StartAt};
@@ -15,7 +16,7 @@ use crate::state::{Outcome, Reason, State};
 use crate::transition::Event;
 
 use super::caution::{Caution, is_of};
-use super::input::{Commit, Found, Label};
+use super::input::{Commit, Found, Label, Siblings};
 use super::notice::Notice;
 use super::stop::PositionError;
 
@@ -36,6 +37,8 @@ pub(crate) struct Recovery {
     pub(crate) released: bool,
     /// What is known of messages that may end the process.
     pub(crate) caution: Caution,
+    /// What is committed of where other partitions ended.
+    pub(crate) first_start: Option<FirstStart>,
     /// What brings the store in line.
     pub(crate) moves: Vec<Moved>,
     /// What an operator should know.
@@ -87,25 +90,47 @@ pub fn settle_unowned(
 }
 
 fn first_start(found: &Found, settings: &Settings) -> Result<Recovery, PositionError> {
-    let earliest = match (found.siblings, found.known, settings.expired) {
+    let (position, first_start) = match (&found.siblings, found.known, settings.expired) {
         // A new partition of a topic that the group reads: nothing of it may be skipped.
-        (true, _, _) => true,
-        (false, true, Expired::Fail) => return Err(PositionError::Expired),
-        (false, true, Expired::Restart) | (false, false, Expired::Fail | Expired::Restart) => {
-            settings.start == StartAt::Earliest
+        (Siblings::Some(recorded), _, _) => match recorded.start()? {
+            None => (found.log_start, None),
+            Some(end) => (within(end, found)?, None),
+        },
+        (Siblings::None(_), true, Expired::Fail) => return Err(PositionError::Expired),
+        (Siblings::None(beginning), true, Expired::Restart)
+        | (Siblings::None(beginning), false, Expired::Fail | Expired::Restart) => {
+            match settings.start {
+                StartAt::Earliest => (found.log_start, None),
+                StartAt::Latest => {
+                    let of = |it| FirstStart::of(it, settings.metadata_bytes);
+                    (found.log_end, beginning.as_ref().map(of))
+                }
+            }
         }
     };
     Ok(Recovery {
-        position: if earliest { found.log_start } else { found.log_end },
+        position,
         fresh: true,
         completed: Vec::new(),
         attempts: BTreeMap::new(),
         prev: None,
         released: false,
         caution: Caution::default(),
+        first_start,
         moves: Vec::new(),
         notices: Vec::new(),
     })
+}
+
+/// An offset from which reading can go on.
+fn within(offset: u64, found: &Found) -> Result<u64, PositionError> {
+    if offset > found.log_end {
+        return Err(PositionError::BeyondEnd { offset, end: found.log_end });
+    }
+    if offset < found.log_start {
+        return Err(PositionError::BelowStart { offset, lost: found.log_start - offset });
+    }
+    Ok(offset)
 }
 
 fn from_commit(
@@ -120,12 +145,7 @@ fn from_commit(
     if topic_id.is_some_and(|topic_id| topic_id != found.topic_id) {
         return Err(PositionError::OtherTopic { offset });
     }
-    if offset > found.log_end {
-        return Err(PositionError::BeyondEnd { offset, end: found.log_end });
-    }
-    if offset < found.log_start {
-        return Err(PositionError::BelowStart { offset, lost: found.log_start - offset });
-    }
+    within(offset, found)?;
     // Or nobody would know, if this process ends at the first message, that somebody has tried.
     let mut alive = false;
     match metadata {
@@ -161,6 +181,7 @@ fn read_commit(commit: &Commit) -> Result<(Option<CommitMetadata>, Recovery), Po
         prev: told.map(|told| told.author.clone()),
         released: told.is_none_or(|told| told.released),
         caution: Caution::default(),
+        first_start: told.and_then(|told| told.first_start.clone()),
         moves: Vec::new(),
         notices: Vec::new(),
     };

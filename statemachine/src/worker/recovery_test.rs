@@ -1,5 +1,6 @@
 //! How a partition is taken up.
 
+use crate::first_start::{Beginning, Recorded};
 use crate::worker::Position;
 use crate::{Backoff, History, MetadataError};
 use std::time::Duration;
@@ -36,13 +37,22 @@ fn ours(instance: &str, offset: u64, completed: Vec<Span>) -> Commit {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     };
     Commit { offset, label: Label::Ours(metadata.encode(offset)) }
 }
 
 fn found(commit: Option<Commit>, runs: Vec<Run>) -> Found {
     let known = !runs.is_empty();
-    Found { commit, siblings: false, known, log_start: 2, log_end: 90, topic_id: TOPIC, runs }
+    Found {
+        commit,
+        siblings: Siblings::None(None),
+        known,
+        log_start: 2,
+        log_end: 90,
+        topic_id: TOPIC,
+        runs,
+    }
 }
 
 fn run(first: u64, end: u64, state: State) -> Run {
@@ -65,8 +75,62 @@ fn a_new_group_starts_where_the_policy_says() {
 
 #[test]
 fn a_new_partition_is_read_from_its_start_whatever_the_policy() {
-    let found = Found { siblings: true, ..found(None, Vec::new()) };
+    let found = Found { siblings: Siblings::Some(Recorded::Nothing), ..found(None, Vec::new()) };
     assert_eq!(recover(P, &found, &settings()).unwrap().position, 2);
+}
+
+#[test]
+fn a_partition_that_comes_later_begins_where_it_ended_at_the_first_start() {
+    let of = |recorded, start| {
+        let found = Found { siblings: Siblings::Some(recorded), ..found(None, Vec::new()) };
+        let recovery = recover(P, &found, &Settings { start, ..settings() })?;
+        assert_eq!((recovery.fresh, &recovery.first_start), (true, &None));
+        Ok(recovery.position)
+    };
+    // The group began so, whatever this member would do.
+    for start in [StartAt::Latest, StartAt::Earliest] {
+        assert_eq!(of(Recorded::End(40), start), Ok(40));
+        assert_eq!(of(Recorded::Nothing, start), Ok(2));
+        assert_eq!(of(Recorded::Lost, start), Err(PositionError::NoStart));
+        let (number, offset, source) = (3, 7, MetadataError::DamagedText);
+        let unreadable = Recorded::Unreadable { number, offset, source };
+        let error = PositionError::Sibling { number, offset, source };
+        assert_eq!(of(unreadable, start), Err(error));
+        let error = PositionError::BeyondEnd { offset: 91, end: 90 };
+        assert_eq!(of(Recorded::End(91), start), Err(error));
+        let error = PositionError::BelowStart { offset: 1, lost: 1 };
+        assert_eq!(of(Recorded::End(1), start), Err(error));
+    }
+}
+
+/// The topic as partition 1 of four sees it, all of which are taken up here.
+fn beginning() -> Beginning {
+    Beginning { ends: [70, 90, 300, 5].into(), number: 1, nth: 1, of: 4 }
+}
+
+#[test]
+fn the_first_commits_of_a_group_that_begins_at_the_end_tell_all_ends() {
+    let siblings = Siblings::None(Some(beginning()));
+    let found = Found { siblings, ..found(None, Vec::new()) };
+    let recovery = recover(P, &found, &settings()).unwrap();
+    let ends = vec![(0, 70), (2, 300), (3, 5)];
+    assert_eq!(recovery.first_start, Some(FirstStart { partitions: 4, ends }));
+    let settings = Settings { start: StartAt::Earliest, ..settings() };
+    assert_eq!(recover(P, &found, &settings).unwrap().first_start, None);
+}
+
+#[test]
+fn a_new_owner_goes_on_telling_the_first_start() {
+    let first_start = FirstStart { partitions: 4, ends: vec![(2, 300)] };
+    let commit = ours("w1", 9, Vec::new());
+    let Label::Ours(bytes) = &commit.label else { panic!("it is ours") };
+    let metadata = CommitMetadata {
+        first_start: Some(first_start.clone()),
+        ..CommitMetadata::decode(9, bytes).unwrap()
+    };
+    let commit = Commit { offset: 9, label: Label::Ours(metadata.encode(9)) };
+    let recovery = recover(P, &found(Some(commit), Vec::new()), &settings()).unwrap();
+    assert_eq!(recovery.first_start, Some(first_start));
 }
 
 #[test]
@@ -174,7 +238,7 @@ fn a_commit_that_cannot_be_read_decides_nothing() {
     let labels = [
         (Label::Unreadable(MetadataError::DamagedText), MetadataError::DamagedText),
         (Label::Unreadable(MetadataError::UnknownForm(2)), MetadataError::UnknownForm(2)),
-        (Label::Ours(vec![2, 2]), MetadataError::UnknownVersion(2)),
+        (Label::Ours(vec![9, 2]), MetadataError::UnknownVersion(9)),
         (Label::Ours(vec![1]), MetadataError::Malformed { at: 1 }),
     ];
     for (label, source) in labels {

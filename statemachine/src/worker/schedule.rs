@@ -111,7 +111,7 @@ impl Partition {
         let failed = self.attempts.len() as u64 + self.lanes.may_fail() + more.min(1);
         let distance = self.horizon().saturating_sub(self.position);
         let most = CommitMetadata::most_bytes(done + sendable + more, failed, distance);
-        most <= settings.metadata_bytes as u64
+        most <= self.metadata_bytes(settings)
     }
 
     /// How many messages may be admitted: few after a takeover, and more with each commit.
@@ -366,7 +366,7 @@ impl Partition {
             // One failed message always has room: the first that is not done.
             let more = attempts.saturating_sub(1);
             let most = CommitMetadata::most_bytes(completed.len() as u64, more, distance);
-            most <= settings.metadata_bytes as u64
+            most <= self.metadata_bytes(settings)
         };
         let is_done = |at: u64| {
             let nth = completed.partition_point(|span| span.end <= at);

@@ -123,6 +123,27 @@ pub enum PositionError {
         /// How many offsets are gone.
         lost: u64,
     },
+    /// The group began to read the topic at its end, and it is not known where this partition ended
+    /// then.
+    #[error(
+        "the group began to read this topic at its end, and no commit says where this partition \
+         ended then: set its offset with kafka-consumer-groups --reset-offsets"
+    )]
+    NoStart,
+    /// Where to begin stands in the commit of another partition, which cannot be read.
+    #[error(
+        "it has no committed offset, and the metadata of the committed offset {offset} of \
+         partition {number}, which may say where to begin, cannot be read: {source}; {}",
+        source.advice()
+    )]
+    Sibling {
+        /// The number of that partition.
+        number: u32,
+        /// Its committed offset.
+        offset: u64,
+        /// Why.
+        source: crate::MetadataError,
+    },
     /// The commit's metadata cannot be read.
     #[error(
         "the metadata of the committed offset {offset} cannot be read: {source}; {}",

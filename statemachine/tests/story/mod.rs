@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_statemachine::worker::{
     Call, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Label, Position, Refusal,
-    SlotEvent, Worker,
+    Siblings, SlotEvent, Worker,
 };
 use countersign_statemachine::{
     Backoff, CommitMetadata, Disposition, Entry, PartitionId, Reason, Settings, Span,
@@ -49,6 +49,7 @@ fn show(effect: &Effect) -> String {
         }
         Effect::Unassign(ids) => format!("unassign {}", ids.len()),
         Effect::Leave => "leave".to_owned(),
+        Effect::AskUncommitted(ids) => format!("ask uncommitted {}", ids.len()),
         Effect::AskAgain(denied) => format!("ask again {denied:?}"),
         Effect::Write { write, entries } => {
             let line = |entry: &Entry| match entry {
@@ -193,7 +194,7 @@ impl Story {
         commit: Option<Commit>,
         log_end: u64,
     ) -> Vec<String> {
-        let (siblings, known) = (false, false);
+        let (siblings, known) = (Siblings::None(None), false);
         let (log_start, topic_id, runs) = (0, [7; 16], Vec::new());
         let found = Found { commit, siblings, known, log_start, log_end, topic_id, runs };
         self.tell(Input::Recovered(vec![(id, epoch, found)]))

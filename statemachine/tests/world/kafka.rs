@@ -223,6 +223,7 @@ impl Kafka {
             advanced: false,
             careful: None,
             trial: None,
+            first_start: None,
         };
         let label = Label::Ours(metadata.encode(offset));
         log.commit = Some(Commit { offset, label });

@@ -1,6 +1,7 @@
 //! What the driver, the producers, the store and the handlers do.
 
-use countersign_statemachine::CommitMetadata;
+use countersign_statemachine::worker::Siblings;
+use countersign_statemachine::{CommitMetadata, Recorded};
 
 use super::kafka::key_of;
 use super::*;
@@ -67,7 +68,7 @@ impl World {
                 assert!(self.process.draining, "only a drain leaves");
                 self.process.left = Some(self.now);
             }
-            Effect::AskAgain(denied) => panic!("nothing is denied here: {denied:?}"),
+            Effect::AskAgain(_) | Effect::AskUncommitted(_) => panic!("not here: {effect:?}"),
             Effect::Write { write, entries } => {
                 self.process.jobs.push_back(Job::Write(write, entries));
             }
@@ -500,7 +501,9 @@ impl World {
                 }
                 assert!(!self.kafka.has_pending_offsets(id), "{id} is not stable");
                 self.note_death(id);
-                let siblings = self.kafka.logs.iter().any(|log| log.commit.is_some());
+                let has_any = self.kafka.logs.iter().any(|log| log.commit.is_some());
+                let siblings =
+                    if has_any { Siblings::Some(Recorded::Nothing) } else { Siblings::None(None) };
                 let log = self.kafka.log(id);
                 let runs: Vec<_> = self.store.get(&id).into_iter().flat_map(Runs::iter).collect();
                 let found = Found {

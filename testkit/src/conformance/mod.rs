@@ -187,7 +187,7 @@ macro_rules! conformance_tests {
             newer_static_member_fences_the_older
             rejoin_gives_out_what_is_nobodys
             static_member_leaving_hands_over
-            any_committed_does_not_wait
+            committed_now_does_not_wait
             records_come_in_order_up_to_the_limit
             pause_at_the_end_skips_nothing
             paused_partition_is_silent

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use countersign::kafka::{Admin, Consumer, ErrorKind, Kafka, LogRange, Producer, TopicPartition};
+use countersign::kafka::{
+    Admin, Committed, Consumer, ErrorKind, Kafka, LogRange, Producer, TopicPartition,
+};
 
 use super::reader::joined;
 use super::{ClientSpec, Cluster, DEADLINE, offset_of, ready_producer, send};
@@ -41,27 +43,31 @@ pub async fn committed_is_none_at_first<C: Cluster>(cluster: &C) {
     assert_eq!(committed, [None, None]);
 }
 
-/// Whether there is a commit is told without waiting for a pending one.
-pub async fn any_committed_does_not_wait<C: Cluster>(cluster: &C) {
-    let topic = "any_committed_does_not_wait";
-    cluster.create_topic(topic, 2, None).await;
+/// Commits are told without waiting for pending ones, with their metadata, and in the order asked.
+pub async fn committed_now_does_not_wait<C: Cluster>(cluster: &C) {
+    let topic = "committed_now_does_not_wait";
+    cluster.create_topic(topic, 12, None).await;
     let spec = ClientSpec::new(topic, topic);
     let member = joined(cluster, &spec).await;
     let kafka = cluster.client(&spec);
     let mut admin = kafka.admin().expect("valid settings");
-    let partitions = [TopicPartition::new(topic, 0), TopicPartition::new(topic, 1)];
+    let asked: Vec<_> = [1, 11, 0, 2].map(|number| TopicPartition::new(topic, number)).into();
     let mut producer = ready_producer(&kafka, topic).await;
-    for committed in [false, true] {
+    let mut before = None;
+    for offset in [7, 8] {
         producer.begin().expect("ready");
-        let (group, offset) = (member.consumer.group(), offset_of(topic, 1, 7, ""));
-        producer.send_offsets(&[offset], &group, DEADLINE).await.expect("a member");
-        let any = admin.any_committed(&partitions, DEADLINE).await.expect("the broker is there");
-        assert_eq!(any, committed);
+        let (group, metadata) = (member.consumer.group(), format!("to {offset}"));
+        let sent = offset_of(topic, 11, offset, &metadata);
+        producer.send_offsets(&[sent], &group, DEADLINE).await.expect("a member");
+        let told = admin.committed_now(&asked, DEADLINE).await.expect("the broker is there");
+        assert_eq!(told, [None, before.clone(), None, None]);
         producer.commit(DEADLINE).await.expect("commit");
         // The markers are written after the answer; a stable answer waits for them.
-        admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
+        admin.committed(&asked, DEADLINE).await.expect("the broker is there");
+        before = Some(Committed { offset, metadata });
     }
-    assert!(!admin.any_committed(&partitions[..1], DEADLINE).await.expect("it is there"));
+    let told = admin.committed_now(&asked, DEADLINE).await.expect("the broker is there");
+    assert_eq!(told, [None, before, None, None]);
 }
 
 /// The range ends where a `read_committed` reader stops: before an open transaction. Ranges come in

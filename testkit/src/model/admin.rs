@@ -117,17 +117,17 @@ impl Admin for ModelAdmin {
         self.ask(Call::OffsetFetch, "committed_offsets", timeout, fetch).await
     }
 
-    async fn any_committed(
+    async fn committed_now(
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<bool, KafkaError> {
+    ) -> Result<Vec<Option<Committed>>, KafkaError> {
         let group = self.group.clone();
-        let any = |state: &mut State| {
+        let now = |state: &mut State| {
             let committed = &state.group(&group).offsets.committed;
-            Some(partitions.iter().any(|partition| committed.contains_key(partition)))
+            Some(partitions.iter().map(|partition| committed.get(partition).cloned()).collect())
         };
-        self.ask(Call::OffsetFetch, "list_group_offsets", timeout, any).await
+        self.ask(Call::OffsetFetch, "list_group_offsets", timeout, now).await
     }
 
     async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {

@@ -13,7 +13,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::super::event::{elements, offset_of, partition_of, read_each};
 use super::super::{Event, Failure, read, text};
 use super::{ask, no_memory};
-use crate::kafka::{Member, Members};
+use crate::kafka::{Member, Members, TopicPartition};
 
 /// Describes the members of a group.
 pub(in super::super::super) fn members(
@@ -104,14 +104,17 @@ impl Drop for Offsets {
     }
 }
 
-/// The committed offset and metadata of each partition of `list`; an offset below zero means none.
-/// What is only pending does not count and is not waited for.
+/// A committed offset with its metadata; an offset below zero means none.
+type Commit = (i64, Vec<u8>);
+
+/// What is committed of the partitions of `list`, in any order. What is only pending does not count
+/// and is not waited for.
 pub(in super::super::super) fn committed_now(
     client: &NativeClient,
     group: &CStr,
     list: &TopicPartitionList,
     timeout: Duration,
-) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
+) -> Result<Vec<(TopicPartition, Commit)>, Failure> {
     let of = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let offsets = Offsets::new(group, list).ok_or_else(no_memory)?;
     let mut asked = [offsets.0.as_ptr()];
@@ -125,7 +128,7 @@ pub(in super::super::super) fn committed_now(
     read_offsets(&answer)
 }
 
-fn read_offsets(answer: &Event) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
+fn read_offsets(answer: &Event) -> Result<Vec<(TopicPartition, Commit)>, Failure> {
     let mut len = 0;
     // SAFETY: the event is alive, is of this kind, and owns group, error and list, from which the
     // metadata are copied.
@@ -138,6 +141,6 @@ fn read_offsets(answer: &Event) -> Result<Vec<(i64, Vec<u8>)>, Failure> {
             return Err(failure);
         }
         let list = rd::rd_kafka_group_result_partitions(group);
-        read_each(list, |element| offset_of(element))
+        read_each(list, |element| (partition_of(element), offset_of(element)))
     }
 }
