@@ -18,6 +18,9 @@ const METADATA_BYTES_MIN: usize = 512;
 /// How long few messages wait for others to be signed in with, beside a long commit interval.
 const WRITE_PAUSE_MAX: Duration = Duration::from_millis(10);
 
+/// A commit takes some milliseconds; a broker that is slow or away may take longer.
+const CLOSE_BUDGET_MAX: Duration = Duration::from_secs(5);
+
 /// The settings of a processor. [`Config::new`] has defaults for everything that has no name.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -79,7 +82,9 @@ pub struct Config {
     pub deadline: Option<Duration>,
     /// How many messages are handled per second, over all workers; `None`: without limit.
     pub rate: Option<NonZeroU32>,
-    /// How long a shutdown waits for work under way.
+    /// How long a shutdown waits for work under way; a rebalance too, but for a third of
+    /// `max.poll.interval.ms` at most. A handler that takes longer is cancelled, and its message is
+    /// left to the next owner of its partition.
     pub drain: Duration,
     /// How long the first contact with Kafka is tried.
     pub connect_timeout: Duration,
@@ -229,6 +234,8 @@ impl Config {
             concurrency: u64::from(self.concurrency),
             metadata_bytes: max_binary_len(self.metadata_bytes),
             leave_budget: self.drain.min(max_poll / 3),
+            // Both together must leave the group time to hear of it.
+            close_budget: CLOSE_BUDGET_MAX.min(max_poll / 3),
             start: self.start,
             expired: self.expired,
             retry: self.retry.clone(),

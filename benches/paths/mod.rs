@@ -126,6 +126,7 @@ fn answer(effect: Effect) -> Option<Input> {
         | Effect::Cancel { .. }
         | Effect::Answer { .. }
         | Effect::Interrupt { .. }
+        | Effect::Halt { .. }
         | Effect::Forget { .. }
         | Effect::Release { .. }
         | Effect::Send { .. }

@@ -136,7 +136,7 @@ pub(crate) struct Settings {
     /// How long the first contact with Kafka is tried [default: 1m]
     #[arg(long, value_name = "TIME", help_heading = "Limits")]
     connect_timeout: Option<Interval>,
-    /// How long a shutdown waits for work under way [default: 30s]
+    /// How long a shutdown or a rebalance waits for work under way [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Limits")]
     drain: Option<Interval>,
     /// How often a message may fail before it is given up [default: without limit]

@@ -60,6 +60,11 @@ impl Driver {
                     shelf.interrupt();
                 }
             }
+            Effect::Halt { partition } => {
+                if let Some(shelf) = self.shelves.get(&partition) {
+                    shelf.halt();
+                }
+            }
             Effect::Forget { partition } => {
                 if let Some(mut shelf) = self.shelves.remove(&partition) {
                     self.room(|_| shelf.release(u64::MAX, &[]));

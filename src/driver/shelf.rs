@@ -132,6 +132,13 @@ impl Shelf {
         }
     }
 
+    /// Cancels every run where it waits.
+    pub(super) fn halt(&self) {
+        for running in self.running.values() {
+            running.brake.cancel_from(0);
+        }
+    }
+
     /// Takes a message from the handler of its lane.
     pub(super) fn cancel(&self, lane: u64, offset: u64) {
         if let Some(running) = self.running.get(&lane) {

@@ -41,6 +41,9 @@ pub struct Settings {
     pub metadata_bytes: usize,
     /// How long a revocation or a shutdown waits for work under way.
     pub leave_budget: Duration,
+    /// How long after that the last commit of a partition may take, which says that it is let go in
+    /// good order. Handlers that are still running are cancelled before.
+    pub close_budget: Duration,
     /// How long after the beginning of a store write the next messages are admitted at the
     /// earliest, unless half of what may be under way of a partition waits for it, of whatever
     /// partitions: each costs a flush, and under a trickle of messages each would have its own.
@@ -96,6 +99,7 @@ impl Settings {
             // Of 4,096 characters, the brokers' default.
             metadata_bytes: 3_069,
             leave_budget: Duration::from_secs(30),
+            close_budget: Duration::from_secs(5),
             write_pause: Duration::from_millis(10),
             lazy_write: Duration::from_millis(50),
             start: StartAt::Earliest,

@@ -208,6 +208,20 @@ fn a_dead_letter_that_kafka_refuses_is_told_and_the_message_waits_again() {
     assert_eq!(story.worker.counts().dead_letters, 0);
 }
 
+/// Its handler may have begun and ended before the order is recorded.
+#[test]
+fn what_is_ordered_to_be_tried_is_judged_once_it_is_tried() {
+    let (mut story, _) = begun(2, one_at_a_time());
+    let mut effects = order(&mut story, Verb::Retry, 1);
+    effects.extend(finished(&mut story, 0));
+    assert!(has(&effects, "handle 1 attempt 0"), "{effects:?}");
+    effects.extend(failed(&mut story, 1, FailureKind::Retryable));
+    assert_eq!(story.worker.counts().failures, 1);
+    let effects = drive(&mut story, effects, "answer");
+    assert_eq!(answers(&effects), ["answer 7 done"]);
+    assert_eq!(metadata(&story).attempts, [(1, 1)]);
+}
+
 #[test]
 fn a_hung_handler_is_cancelled_before_its_message_is_passed_over() {
     let (mut story, effects) = begun(3, one_at_a_time());

@@ -4,9 +4,13 @@
 
 mod story;
 
-use countersign_statemachine::worker::{Call, Effect, Failure, FailureKind, Input, StopReason};
+use std::collections::VecDeque;
+
+use countersign_statemachine::worker::{
+    Call, Effect, Failure, FailureKind, Input, Intervention, SlotEvent, StopReason,
+};
 use countersign_statemachine::{
-    Author, CommitMetadata, Disposition, GiveUp, Order, Reason, Settings, Span, Trial,
+    Author, CommitMetadata, Disposition, GiveUp, Order, Reason, Settings, Span, Trial, Verb,
 };
 use story::{NOTHING, P, Story, settings, span};
 
@@ -95,7 +99,7 @@ fn after_a_takeover_more_are_under_way_with_each_commit() {
 
 #[test]
 fn who_was_let_go_in_good_order_counts_for_nothing() {
-    let released = CommitMetadata { released: true, takeovers: 1, ..former() };
+    let released = CommitMetadata { released: true, ..former() };
     let mut story = Story::taking_up(letters(), &released, 10);
     story.received(0, 10);
     let effects = story.tell(Input::Stored { write: 1 });
@@ -293,4 +297,134 @@ fn others_are_handled_while_the_last_of_them_waits_for_its_retry() {
     let mut effects = story.tell(Input::Stored { write: 2 });
     effects.extend(story.tell(Input::Stored { write: 3 }));
     assert!(!handled(&effects).is_empty(), "{effects:?}");
+}
+
+/// Where the trial of message 0 is when an operator decides about that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Admitting,
+    Asked,
+    Announcing,
+    /// The transaction that should announce it is aborted before it sends its offsets.
+    Aborting,
+    /// The producer is made anew.
+    Renewing,
+    Committing,
+    InDoubt,
+    Running,
+    Failed,
+}
+
+const TRIAL: [At; 9] = [
+    At::Admitting,
+    At::Asked,
+    At::Announcing,
+    At::Aborting,
+    At::Renewing,
+    At::Committing,
+    At::InDoubt,
+    At::Running,
+    At::Failed,
+];
+
+/// A worker in the middle of a trial, and what it waits for.
+fn trying(settings: Settings, at: At, deaths: u32) -> (Story, Vec<String>) {
+    let mut story = careful(settings, (deaths > 0).then(|| died(0, deaths)));
+    if at == At::Admitting {
+        return (story, vec!["write 1".to_owned()]);
+    }
+    let asked = story.tell(Input::Stored { write: 1 });
+    assert_eq!(asked, ["ask solo"]);
+    if at == At::Renewing {
+        story.tell(Input::Outdated);
+    }
+    let flush = if at == At::Asked { asked } else { story.tell(Input::Solo) };
+    let waits = match at {
+        At::Admitting | At::Asked | At::Announcing => flush,
+        At::Aborting => story.fault(0, Call::Flush, Disposition::Abortable),
+        At::Renewing => vec!["open 0".to_owned(), "open 1".to_owned()],
+        At::Committing => story.flushed(0),
+        At::InDoubt => {
+            story.flushed(0);
+            story.fault(0, Call::Commit, Disposition::Retriable)
+        }
+        At::Running | At::Failed => {
+            let effects = commits(&mut story).1;
+            assert_eq!(effects.last().unwrap(), "handle 0 attempt 0 solo");
+            Vec::new()
+        }
+    };
+    if at != At::Failed {
+        return (story, waits);
+    }
+    let failure = Failure::new(Reason::Error, FailureKind::Retryable, "no");
+    let failed = Input::Failed { partition: P, epoch: 1, lane: 0, offset: 0, failure };
+    let waits = story.tell(failed);
+    (story, waits)
+}
+
+/// Whatever is asked for is done, and handlers succeed, until all ten messages are done.
+fn done(story: &mut Story, waits: Vec<String>) -> Vec<String> {
+    let (mut seen, mut next) = (Vec::new(), VecDeque::from(waits));
+    for _ in 0..1_000 {
+        let Some(effect) = next.pop_front() else {
+            if story.worker.positions().all(|(_, position)| position == 10) {
+                return seen;
+            }
+            next.extend(story.after(20, Input::Tick));
+            continue;
+        };
+        let words: Vec<&str> = effect.split([' ', ',', '#']).collect();
+        let number = |nth: usize| words[nth].parse::<u64>().unwrap();
+        let slot = || u32::try_from(number(1)).unwrap();
+        next.extend(match words[0] {
+            "write" => story.tell(Input::Stored { write: number(1) }),
+            "open" => story.slot(slot(), SlotEvent::Opened),
+            "flush" => story.flushed(slot()),
+            "commit" => story.committed(slot()),
+            "abort" => story.aborted(slot()),
+            "read" => story.commits(words.last().unwrap().parse().unwrap(), true),
+            "ask" => story.tell(Input::Solo),
+            "handle" => {
+                let lane = number(1);
+                let spans = vec![Span::one(lane)];
+                story.tell(Input::Finished { partition: P, epoch: 1, lane, spans })
+            }
+            "cancel" => story.tell(Input::Yielded { partition: P, epoch: 1, lane: number(1) }),
+            _ => Vec::new(),
+        });
+        seen.push(effect);
+    }
+    panic!("there is no end to it: {seen:?}");
+}
+
+/// Its answer comes once, the trial ends, and the others are tried and handled.
+#[test]
+fn an_operator_may_decide_about_a_message_at_any_moment_of_its_trial() {
+    for (at, verb, deaths, slots) in every_trial() {
+        let what = format!("{verb} {at:?} after {deaths} deaths, {slots} slots");
+        let one_message_each = Settings { slots, handle_records: 1, ..letters() };
+        let (mut story, mut waits) = trying(one_message_each, at, deaths);
+        let (by, reason) = ("ann".to_owned(), "it is in the way".to_owned());
+        let order = Intervention { id: 7, offset: 0, verb, by, reason };
+        waits.extend(story.tell(Input::Intervene(P, order)));
+        let seen = done(&mut story, waits);
+        let answers: Vec<_> = seen.iter().filter(|it| it.starts_with("answer")).collect();
+        assert_eq!(answers, ["answer 7 done"], "{what}: {seen:?}");
+        let handled = seen.iter().any(|effect| effect.starts_with("handle 0 "));
+        assert_eq!(handled, verb == Verb::Retry, "{what}: {seen:?}");
+        let tried = |it: &&String| it.ends_with("solo") && it.starts_with("handle");
+        let tried = seen.iter().filter(tried).count();
+        assert_eq!(tried, 2 + usize::from(handled), "{what}: {seen:?}");
+    }
+}
+
+fn every_trial() -> Vec<(At, Verb, u32, u32)> {
+    let mut every = Vec::new();
+    for at in TRIAL {
+        for verb in Verb::ALL {
+            every.extend([(0, 1), (0, 2), (2, 1), (2, 2)].map(|(d, slots)| (at, verb, d, slots)));
+        }
+    }
+    every
 }

@@ -262,8 +262,9 @@ fn a_handler_that_does_not_end_is_given_up_after_the_budget() {
     let mut story = Story::handling(1, 1);
     story.tell(Input::Revoked(vec![P]));
     assert_eq!(story.after(999, Input::Tick), NOTHING);
+    assert_eq!(story.after(1, Input::Tick), ["halt"]);
     let write = "write 2, 0 RolledBack(Revoked)";
-    assert_eq!(story.after(1, Input::Tick), ["forget", write, "unassign 1"]);
+    assert_eq!(story.after(100, Input::Tick), ["forget", write, "unassign 1"]);
     assert_eq!(story.finished(0, 1), NOTHING, "it comes too late");
 }
 

@@ -9,16 +9,16 @@ use proptest::prelude::*;
 use world::{Choice, World, settings};
 
 fn live(slots: u32, order: Order, choices: &[u64]) {
-    live_with(World::new(Settings { order, ..settings(slots) }), choices);
+    live_with(World::new(Settings { order, ..settings(slots) }), choices, World::step);
 }
 
-fn live_with(mut world: World, choices: &[u64]) {
+fn live_with(mut world: World, choices: &[u64], step: impl Fn(&mut World, Choice)) {
     for partition in 0..world::PARTITIONS {
         world.kafka.log(partition).messages = vec![true, true, false, true, true];
     }
     let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for &choice in choices {
-            world.step(Choice(choice));
+            step(&mut world, Choice(choice));
         }
         world.heal();
     }));
@@ -59,6 +59,36 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Also about messages that are announced, and those that end the process.
+    #[test]
+    fn operators_decide_about_messages_at_any_moment(
+        choices in prop::collection::vec(any::<u64>(), 0..400),
+        order in prop_oneof![Just(Order::Partition), Just(Order::Key), Just(Order::None)],
+        slots in 1..=2_u32,
+        is_announced in any::<bool>(),
+        has_pills in any::<bool>(),
+    ) {
+        let mut world = World::new(Settings { order, ..settings(slots) });
+        world.kafka.has_pills = has_pills;
+        world.haunt(is_announced);
+        live_with(world, &choices, World::step_with_orders);
+    }
+
+    /// However slow handlers are: nobody has died.
+    #[test]
+    fn who_comes_and_goes_in_good_order_is_not_counted(
+        choices in prop::collection::vec(any::<u64>(), 0..200),
+        order in prop_oneof![Just(Order::Partition), Just(Order::Key), Just(Order::None)],
+        slots in 1..=2_u32,
+    ) {
+        let world = World::new(Settings { order, ..settings(slots) });
+        live_with(world, &choices, World::step_in_order);
+    }
+}
+
+proptest! {
     // Each has many processes.
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
@@ -94,7 +124,7 @@ proptest! {
     ) {
         let mut world = World::new(Settings { order, ..settings(slots) });
         world.kafka.has_pills = true;
-        live_with(world, &choices);
+        live_with(world, &choices, World::step);
     }
 }
 

@@ -66,7 +66,7 @@ impl Worker {
                 }
                 match self.drain {
                     Drain::No => {}
-                    Drain::Until(deadline) => partition.tenure = Tenure::Leaving { deadline },
+                    Drain::Until(until) => partition.leave(until),
                     Drain::Leaving { .. } => partition.tenure = Tenure::Abandoned,
                 }
                 self.note(recovery.moves);
@@ -102,7 +102,7 @@ impl Worker {
         for &id in ids {
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             if partition.tenure == Tenure::Owned {
-                partition.tenure = Tenure::Leaving { deadline };
+                partition.leave(deadline);
                 partition.end_trial();
                 if partition.is_running() {
                     self.effects.push_back(Effect::Interrupt { partition: id });
@@ -112,7 +112,7 @@ impl Worker {
     }
 
     /// Gives partitions up without a commit; open transactions that hold messages of them abort.
-    fn abandon(&mut self, ids: &[PartitionId]) {
+    pub(super) fn abandon(&mut self, ids: &[PartitionId]) {
         let mut sent = Vec::new();
         for id in ids {
             let Some(partition) = self.partitions.get_mut(id) else { continue };
@@ -138,7 +138,7 @@ impl Worker {
     }
 
     pub(super) fn advance_rebalance(&mut self) {
-        self.give_up_overdue();
+        self.hurry_overdue();
         while let Some(rebalance) = self.rebalances.pop_front() {
             let waiting = match rebalance {
                 Rebalance::Assigning { ids, asked } => self.advance_assigning(ids, asked),
@@ -286,21 +286,9 @@ impl Worker {
         self.transactions.iter().any(|t| counts(t) && holds(t))
     }
 
-    fn give_up_overdue(&mut self) {
-        let overdue: Vec<PartitionId> = self
-            .partitions
-            .values()
-            .filter(|p| matches!(p.tenure, Tenure::Leaving { deadline } if deadline <= self.now))
-            .map(|partition| partition.id)
-            .collect();
-        if !overdue.is_empty() {
-            self.abandon(&overdue);
-        }
-    }
-
     pub(super) fn rebalance_due(&self) -> Option<Time> {
         let deadline = |partition: &Partition| match partition.tenure {
-            Tenure::Leaving { deadline } => Some(deadline),
+            Tenure::Leaving { until, .. } => Some(until),
             Tenure::Recovering | Tenure::Owned | Tenure::Abandoned => None,
         };
         let drain = match self.drain {

@@ -48,7 +48,9 @@ pub(crate) struct Trying {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Caution {
-    /// Takeovers in a row with this position, from owners that ended without a word.
+    /// Takeovers in a row with this position, from owners that ended without a word. An owner that
+    /// let the partition go in good order and left a message to the next one is none of them, and
+    /// does not end the row: that message may end its owner after a while.
     pub(crate) takeovers: u32,
     /// Messages below it are tried one at a time.
     pub(crate) until: Option<u64>,
@@ -76,7 +78,7 @@ impl Caution {
         let suspect = metadata.trial.and_then(|trial| survived(trial, died));
         let until = metadata.careful.max(suspect.map(|(offset, _)| offset + 1));
         let mut caution = Self {
-            takeovers: if metadata.released { 0 } else { metadata.takeovers },
+            takeovers: metadata.takeovers,
             until: until.filter(|&until| until > position),
             suspect,
             log_end: found.log_end,
@@ -132,7 +134,8 @@ impl Caution {
     pub(crate) fn told(&self, commit: Step, is_done: impl Fn(u64) -> bool) -> Told {
         let offset = commit.offset;
         let open = |at: u64| at >= offset && !is_done(at);
-        let announced = self.trying.filter(|trying| trying.is_announced());
+        // Only what is open can be told: positions in the metadata do not lie below its offset.
+        let announced = self.trying.filter(|trying| trying.is_announced() && open(trying.offset));
         let trial = match announced {
             Some(Trying { offset, .. }) => {
                 Some(Trial { offset, deliveries: self.deaths(offset) + 1, announced: true })
@@ -144,7 +147,7 @@ impl Caution {
             }),
         };
         Told {
-            takeovers: if commit.moves { 0 } else { self.takeovers },
+            takeovers: if commit.clears { 0 } else { self.takeovers },
             advanced: self.advanced || commit.advances,
             careful: self.until.filter(|&until| until > offset),
             trial,
@@ -220,8 +223,9 @@ impl Trying {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) offset: u64,
-    /// Whether that is not the offset before.
-    pub(crate) moves: bool,
+    /// Whether no takeover counts any more: that is not the offset before, or the partition is let
+    /// go and all that was begun has ended.
+    pub(crate) clears: bool,
     /// Whether messages are done by it, other than by trying them.
     pub(crate) advances: bool,
 }

@@ -45,8 +45,11 @@ fn of(metadata: &CommitMetadata) -> Caution {
 fn a_takeover_counts_if_the_last_owner_said_nothing_and_may_have_been_at_something() {
     let silent = metadata();
     assert_eq!((of(&silent).takeovers, of(&silent).counted), (1, true));
-    let released = CommitMetadata { released: true, takeovers: 5, ..metadata() };
+    let released = CommitMetadata { released: true, ..metadata() };
     assert_eq!((of(&released).takeovers, of(&released).counted), (0, false));
+    // It has left a message to us that may end its owner after a while.
+    let left = CommitMetadata { released: true, takeovers: 5, ..metadata() };
+    assert_eq!((of(&left).takeovers, of(&left).counted), (5, false));
     let idle = Caution::of(&silent, &found(POSITION, Vec::new()), &us("us", 1));
     assert_eq!((idle.takeovers, idle.counted), (0, false));
     let ours = Caution::of(&silent, &found(u64::MAX, Vec::new()), &us("us", THEIRS));

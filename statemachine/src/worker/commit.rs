@@ -281,12 +281,13 @@ impl Worker {
             let wait = self.settings.abort_backoff.wait(self.aborts_in_row, self.settings.seed);
             self.resume_at = self.now + wait;
         }
-        let one_try = self.is_revoking();
+        // The group waits: what is left is one more try, within the time for the last commit.
+        let is_revoking = self.is_revoking();
         let mut moves = Vec::new();
         for partition in self.partitions.values_mut() {
             moves.extend(partition.aborted(number, Reason::Aborted));
-            if one_try && matches!(partition.tenure, Tenure::Leaving { .. }) {
-                partition.tenure = Tenure::Abandoned;
+            if is_revoking {
+                partition.hasten(self.now);
             }
         }
         // Its partition may have been given up meanwhile.

@@ -93,6 +93,12 @@ pub enum Effect {
         /// Which partition.
         partition: PartitionId,
     },
+    /// Cancel the handlers of every lane where they wait; each answers by `Yielded` unless it ends
+    /// first. One that blocks its thread cannot be cancelled.
+    Halt {
+        /// Which partition.
+        partition: PartitionId,
+    },
     /// Forget a partition: handlers, messages, results.
     Forget {
         /// Which partition.

@@ -66,7 +66,7 @@ impl Worker {
         let Some(partition) = self.owned(id, epoch) else { return };
         let attempts = partition.attempt(offset);
         let phase = partition.window.at(offset).map(|piece| piece.phase);
-        if !self.interventions.contains_key(&(id, offset)) {
+        if !self.is_concluded(id, offset) {
             self.give_up(id, offset, attempts, message);
         } else if let Some(Phase::Sent { number }) = phase {
             // It is in a transaction already, with nothing to be sent.

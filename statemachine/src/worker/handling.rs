@@ -73,8 +73,8 @@ impl Worker {
     ) {
         let Some(partition) = self.owned(id, epoch) else { return };
         partition.stop_run(lane);
-        // What an operator has decided about is not judged.
-        if !self.interventions.contains_key(&(id, offset)) {
+        // What was to be taken from its handler is not judged.
+        if !self.is_stopping(id, offset) {
             self.fail(id, offset, failure);
         }
         self.resume_interventions(id);

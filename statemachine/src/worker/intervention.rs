@@ -105,6 +105,20 @@ impl Worker {
         self.interventions.insert((id, offset), Pending { order, stage: Stage::Stopping });
     }
 
+    /// Whether an operator's order is taking a message from its handler.
+    pub(super) fn is_stopping(&self, id: PartitionId, offset: u64) -> bool {
+        self.stage_of(id, offset) == Some(Stage::Stopping)
+    }
+
+    /// Whether a message is finished by an operator's order, and not committed yet.
+    pub(super) fn is_concluded(&self, id: PartitionId, offset: u64) -> bool {
+        self.stage_of(id, offset) == Some(Stage::Concluded)
+    }
+
+    fn stage_of(&self, id: PartitionId, offset: u64) -> Option<Stage> {
+        self.interventions.get(&(id, offset)).map(|pending| pending.stage)
+    }
+
     /// Runs of a partition went on or ended: what was to be taken from its handler may be at hand.
     pub(super) fn resume_interventions(&mut self, id: PartitionId) {
         let Some(partition) = self.partitions.get(&id) else { return };
@@ -269,6 +283,10 @@ impl Worker {
         offset: u64,
         message: &str,
     ) -> bool {
+        // A retry that is only not recorded yet is none of them.
+        if !self.is_concluded(id, offset) {
+            return false;
+        }
         let Some(pending) = self.interventions.remove(&(id, offset)) else { return false };
         let refused = Obstacle::LetterRefused(message.to_owned());
         self.answer(pending.order.id, Err(refused));

@@ -13,10 +13,11 @@
 //! The files: `window` knows how far each unfinished message is, `lanes` which waits for which,
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
-//! `assignment` (who owns what), `first_starts` (what commits say of other partitions), `handling`
-//! (from received to finished), `commit` (from finished to done), `slots` (what the producers
-//! report), `refusal` (what Kafka does not allow), `intervention` (what an operator orders);
-//! `caution` and `trials` find messages that end the process.
+//! `assignment` (who owns what), `leaving` (how a partition is let go), `first_starts` (what commits
+//! say of other partitions), `handling` (from received to finished), `commit` (from finished to
+//! done), `slots` (what the producers report), `refusal` (what Kafka does not allow),
+//! `intervention` (what an operator orders); `caution` and `trials` find messages that end the
+//! process.
 
 mod assignment;
 mod caution;
@@ -29,6 +30,7 @@ mod input;
 mod intervention;
 mod journal;
 mod lanes;
+mod leaving;
 mod notice;
 mod partition;
 mod recovery;

@@ -17,6 +17,7 @@ use super::caution::{Caution, Step, Told};
 use super::effect::Position;
 use super::first_starts::ToldFirstStart;
 use super::lanes::Lanes;
+use super::leaving::{Handlers, Leave};
 use super::recovery::Recovery;
 use super::window::{Phase, Piece, Window};
 
@@ -27,8 +28,8 @@ pub(crate) enum Tenure {
     Recovering,
     /// Messages are handled.
     Owned,
-    /// No new message is handled; what is finished is committed until the deadline.
-    Leaving { deadline: Time },
+    /// No new message is handled; what is finished is committed.
+    Leaving { stage: Leave, until: Time },
     /// Nothing more is committed: another owner may be at work, or the budget is used up.
     Abandoned,
 }
@@ -103,6 +104,7 @@ pub(crate) struct Partition {
     prev: Option<Author>,
     /// Whether the commit says that the partition was let go in good order.
     released: bool,
+    pub(super) handlers: Handlers,
     /// Whether the commit must be written although no message is done: the start position of a new
     /// group, or changed attempts.
     pub(super) unsaved: bool,
@@ -135,6 +137,7 @@ impl Partition {
             topic_id: [0; 16],
             prev: None,
             released: false,
+            handlers: Handlers::NotBegun,
             unsaved: false,
             committing: None,
             caution: Caution::default(),
@@ -204,7 +207,7 @@ impl Partition {
             Tenure::Owned => self.unsaved || self.has_moved_on(),
             Tenure::Leaving { .. } => {
                 let released = self.committing.map_or(self.released, |sent| sent.released);
-                self.unsaved || !released || self.has_moved_on()
+                self.unsaved || !released && self.is_closing() || self.has_moved_on()
             }
         }
     }
@@ -213,11 +216,6 @@ impl Partition {
     fn has_moved_on(&self) -> bool {
         let position = self.committing.map_or(self.position, |sent| sent.offset);
         self.received > position && !self.window.any(|phase| phase != Phase::Done)
-    }
-
-    /// Whether the partition is about to be let go and only commits are left to do.
-    pub(crate) fn is_closing(&self) -> bool {
-        matches!(self.tenure, Tenure::Leaving { .. }) && !self.is_running()
     }
 
     /// The offset to commit once transactions up to `number` are committed.
@@ -232,7 +230,7 @@ impl Partition {
         let completed = self.window.completed(offset, number, self.received);
         let attempts = self.attempts_to_tell(offset, &completed, settings);
         let released = self.is_closing() && !self.has_finished();
-        let step = self.step(number, offset);
+        let step = self.step(number, offset, released);
         let told = self.caution.told(step, |at| completed.iter().any(|span| span.contains(at)));
         let metadata = CommitMetadata {
             author: Author {
@@ -257,12 +255,13 @@ impl Partition {
         Sent { position, epoch: self.epoch, released, step, told }
     }
 
-    fn step(&self, number: u64, offset: u64) -> Step {
+    fn step(&self, number: u64, offset: u64, released: bool) -> Step {
         let tried = self.caution.until.unwrap_or(0);
         let advances =
             |piece: Piece| piece.phase == Phase::Sent { number } && piece.span.end > tried;
         let advances = self.window.iter().any(advances);
-        Step { offset, moves: offset > self.position, advances }
+        let clears = offset > self.position || released && self.has_survived();
+        Step { offset, clears, advances }
     }
 
     /// Transaction `number` committed `sent` for this partition: its messages are done.
@@ -356,17 +355,5 @@ impl Partition {
             note: Note::None,
         };
         dropped.into_iter().map(moved).collect()
-    }
-
-    /// Whether nothing is left to do before the partition is let go, but for transactions that are
-    /// under way.
-    pub(crate) fn is_settled(&self) -> bool {
-        match self.tenure {
-            Tenure::Owned => false,
-            Tenure::Recovering | Tenure::Abandoned => true,
-            Tenure::Leaving { .. } => {
-                !self.is_running() && !self.has_finished() && !self.wants_commit()
-            }
-        }
     }
 }

@@ -213,6 +213,7 @@ impl Partition {
         let after = self.tried.filter(|_| allowance.is_probe);
         let (lane, spans) = self.lanes.start(&self.window, after, allowance.messages, failed)?;
         self.tried = spans.first().map(|span| span.first);
+        self.note_run();
         for span in &spans {
             self.window.set(*span, Phase::Running);
         }

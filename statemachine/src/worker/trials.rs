@@ -93,23 +93,25 @@ impl Partition {
     fn begin_trial(&mut self) -> Option<Begun> {
         let announced = self.caution.trying.filter(|trying| trying.stage == Stage::Announced);
         let offset = announced.filter(|_| self.tenure == Tenure::Owned)?.offset;
-        // An output of an earlier message of its lane may have been refused meanwhile.
-        if !self.lanes.is_ready(offset) {
-            self.end_trial();
-            return None;
-        }
         self.caution.trying = Some(Trying { offset, stage: Stage::Running });
+        self.note_run();
         let (lane, spans) = self.lanes.start(&self.window, offset.checked_sub(1), 1, |_| None)?;
         self.window.set(Span::one(offset), Phase::Running);
         self.lanes.refresh(lane, &self.window);
         Some(Begun { lane, spans, attempt: self.attempt(offset) })
     }
 
-    /// Takes note of the end of the handler that is tried, if it has ended.
+    /// Takes note of the end of the trial. Its handler has ended, or its message does not wait for
+    /// a handler any more: an operator has decided about it, or an output of an earlier message of
+    /// its lane was refused.
     pub(super) fn look_after_trial(&mut self) {
-        if let Some(Trying { offset, stage: Stage::Running }) = self.caution.trying
-            && !self.is_at(offset)
-        {
+        let Some(Trying { offset, stage }) = self.caution.trying else { return };
+        let goes_on = match stage {
+            Stage::Announcing | Stage::Announced => self.lanes.is_ready(offset),
+            Stage::Running => self.is_at(offset),
+            Stage::Ended => true,
+        };
+        if !goes_on {
             self.end_trial();
         }
     }
@@ -179,6 +181,8 @@ impl Worker {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return self.end_solo(Time::ZERO, PATIENCE);
         };
+        // Before the next commit, which must not announce a message that it passes.
+        partition.look_after_trial();
         if let Some(begun) = partition.begin_trial() {
             let (partition, epoch) = (partition.id, partition.epoch);
             let Begun { lane, spans, attempt } = begun;

@@ -24,6 +24,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         handle_records: 10,
         concurrency: 4,
         leave_budget: Duration::from_secs(1),
+        close_budget: Duration::from_millis(200),
         retry: backoff.into(),
         abort_backoff: backoff,
         seed: 0,
@@ -75,6 +76,7 @@ fn show(effect: &Effect) -> String {
         Effect::Answer { id, answer: Ok(()) } => format!("answer {id} done"),
         Effect::Answer { id, answer: Err(obstacle) } => format!("answer {id} {obstacle:?}"),
         Effect::Interrupt { .. } => "interrupt".to_owned(),
+        Effect::Halt { .. } => "halt".to_owned(),
         Effect::Forget { .. } => "forget".to_owned(),
         Effect::Release { offset, .. } => format!("release {offset}"),
         Effect::Open { slot, why } => format!("open {slot} {why:?}"),
@@ -139,10 +141,13 @@ impl Story {
         story
     }
 
-    /// One slot open, and the partition taken up from a commit at 0 that another process wrote.
+    /// All slots open, and the partition taken up from a commit at 0 that another process wrote.
     pub(crate) fn taking_up(settings: Settings, metadata: &CommitMetadata, log_end: u64) -> Self {
+        let slots = settings.slots;
         let mut story = Self::new(settings);
-        story.slot(0, SlotEvent::Opened);
+        for slot in 0..slots {
+            story.slot(slot, SlotEvent::Opened);
+        }
         story.tell(Input::Assigned(vec![P]));
         let label = Label::Ours(metadata.encode(0));
         story.found((P, 1), Some(Commit { offset: 0, label }), log_end);

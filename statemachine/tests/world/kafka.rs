@@ -15,11 +15,26 @@ pub(crate) struct Log {
     pub(crate) commit: Option<Commit>,
     /// Messages whose outputs are visible, in the present life of the group.
     pub(crate) done: BTreeSet<u64>,
+    /// What this instance has made of them.
+    pub(crate) made: BTreeMap<u64, Made>,
     /// The last message of each lane with a visible output of this instance, since the offset was
     /// last set.
     last_offset: BTreeMap<u64, u64>,
     /// Where the last visible output of each lane stands among all outputs.
     last_index: BTreeMap<u64, u64>,
+}
+
+/// What becomes visible of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// The outputs of its handler.
+    Outputs,
+    /// Its dead letter.
+    Letter,
+    /// Its dead letter, which an operator has ordered.
+    OrderedLetter,
+    /// Nothing: an operator has ordered to pass over it.
+    Nothing,
 }
 
 /// An open transaction.
@@ -35,6 +50,7 @@ pub(crate) struct Record {
     pub(crate) partition: u32,
     pub(crate) offset: u64,
     index: u64,
+    made: Made,
 }
 
 /// The producer of a slot as the broker and librdkafka see it.
@@ -110,6 +126,7 @@ impl Log {
     pub(crate) fn reset(&mut self, offset: u64) {
         self.commit = Some(Commit { offset, label: Label::Foreign(String::new()) });
         self.last_offset.clear();
+        self.made.clear();
         self.done = (0..offset).filter(|&at| self.is_message(at)).collect();
     }
 }
@@ -142,13 +159,13 @@ impl Kafka {
         &mut self.producers[slot as usize]
     }
 
-    pub(crate) fn append(&mut self, slot: u32, partition: u32, span: Span, now: Time) {
+    pub(crate) fn append(&mut self, slot: u32, partition: u32, made: &[(u64, Made)], now: Time) {
         let from = self.outputs;
-        self.outputs += span.len();
+        self.outputs += made.len() as u64;
         let producer = self.producer(slot);
         let open = producer.open.get_or_insert(Open { began: now, ..Open::default() });
-        for (index, offset) in (from..).zip(span.first..span.end) {
-            open.records.push(Record { partition, offset, index });
+        for (index, &(offset, made)) in (from..).zip(made) {
+            open.records.push(Record { partition, offset, index, made });
         }
     }
 
@@ -160,11 +177,12 @@ impl Kafka {
 
     /// The end of a transaction that is committed: here the promise is checked.
     pub(crate) fn commit(&mut self, open: Open) {
-        for Record { partition, offset, index } in open.records {
+        for Record { partition, offset, index, made } in open.records {
             let lane = self.lane(offset);
             let log = self.log(partition);
             assert!(log.is_message(offset), "there is no message {partition}@{offset}");
             assert!(log.done.insert(offset), "{partition}@{offset} is done twice");
+            log.made.insert(offset, made);
             let last = log.last_offset.insert(lane, offset);
             assert!(last < Some(offset), "{partition}@{offset} comes after {last:?}");
             let last = log.last_index.insert(lane, index);

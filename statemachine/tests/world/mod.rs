@@ -10,16 +10,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use countersign_statemachine::worker::{
-    Call, Cause, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Intervention, Notice,
-    Obstacle, Position, Refusal, SlotEvent, StopReason, Time, Worker,
+    Call, Cause, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Intervention, Label,
+    Notice, Obstacle, Position, Refusal, SlotEvent, StopReason, Time, Worker,
 };
 use countersign_statemachine::{
-    Backoff, BreakerAction, BreakerSettings, Disposition, Entry, GiveUp, Order, PartitionId,
-    Reason, Retries, RetryPolicy, Runs, Settings, Span, Verb,
+    Author, Backoff, BreakerAction, BreakerSettings, CommitMetadata, Disposition, Entry, GiveUp,
+    Order, PartitionId, Reason, Retries, RetryPolicy, Runs, Settings, Span, Trial, Verb,
 };
 
-use kafka::Open;
 pub(crate) use kafka::{Kafka, TOPIC_ID};
+use kafka::{Made, Open};
 
 pub(crate) const PARTITIONS: u32 = 3;
 const LOG_MAX: u64 = 60;
@@ -55,6 +55,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         // Room for a few spans.
         metadata_bytes: 296,
         leave_budget: Duration::from_millis(500),
+        close_budget: Duration::from_millis(200),
         retry: retries(),
         give_up: GiveUp::DeadLetter,
         breaker: Some(BreakerSettings {
@@ -155,9 +156,7 @@ struct Process {
     /// By partition and lane.
     running: BTreeMap<(u32, u64), Running>,
     solo: Solo,
-    results: BTreeMap<u32, BTreeSet<u64>>,
-    /// Messages whose result is a dead letter.
-    letters: BTreeSet<(u32, u64)>,
+    results: BTreeMap<u32, BTreeMap<u64, Made>>,
     /// Orders of an operator that are not answered.
     orders: BTreeMap<u64, (u32, u64, Verb)>,
     /// Messages whose attempts an operator has told to forget.
@@ -205,6 +204,8 @@ pub(crate) struct World {
     healing: bool,
     pub(crate) begun: u64,
     orders: u64,
+    /// The orders that may have been carried out: nobody has said that they are not.
+    ordered: BTreeMap<(u32, u64, Verb), BTreeSet<u64>>,
     pub(crate) trace: Vec<String>,
 }
 
@@ -229,6 +230,7 @@ impl World {
             healing: false,
             begun: 0,
             orders: 0,
+            ordered: BTreeMap::new(),
             trace: Vec::new(),
         };
         world.collect();
@@ -259,6 +261,77 @@ impl World {
         }
         if self.process.stopped.is_some() {
             self.restart(&mut choice);
+        }
+    }
+
+    /// One step of a time in which messages end processes, and people decide about them.
+    pub(crate) fn step_with_orders(&mut self, mut choice: Choice) {
+        match choice.below(12) {
+            0..=2 => self.intervene(&mut choice),
+            3 => self.crash(&mut choice),
+            _ => self.step(choice),
+        }
+    }
+
+    /// One step of a time in which members come and go in good order and handlers are slow.
+    pub(crate) fn step_in_order(&mut self, mut choice: Choice) {
+        self.healing = true;
+        match choice.below(8) {
+            0 | 1 => self.fetch(&mut choice),
+            2 if choice.one_in(3) => self.run_handler(&mut choice),
+            2..=4 => {
+                let until = self.now + Duration::from_millis(choice.below(400));
+                while let Some(due) = self.worker.poll_timeout().filter(|&due| due <= until) {
+                    self.pass(due.saturating_sub(self.now));
+                    self.do_all(&mut choice);
+                }
+                self.pass(until.saturating_sub(self.now));
+            }
+            5 => self.rebalance_in_order(Member::Free, &mut choice),
+            6 => self.rebalance_in_order(Member::Ours, &mut choice),
+            _ if self.process.draining => {}
+            _ => self.drain(),
+        }
+        self.do_all(&mut choice);
+        for metadata in self.kafka.logs.iter().filter_map(|log| log.metadata()?.1) {
+            assert_eq!((metadata.takeovers, metadata.careful), (0, None), "nobody has died");
+        }
+    }
+
+    fn rebalance_in_order(&mut self, member: Member, choice: &mut Choice) {
+        if self.process.left.is_some() || !self.process.wanted.is_empty() {
+            return;
+        }
+        let ids = (0..PARTITIONS).filter(|&p| self.group[p as usize] == member);
+        let ids: Vec<_> = ids.filter(|_| choice.below(3) > 0).map(PartitionId).collect();
+        match member {
+            _ if ids.is_empty() => {}
+            Member::Free => self.assign(ids),
+            Member::Ours => self.revoke(ids),
+            Member::Lost => unreachable!("nothing is lost in good order"),
+        }
+    }
+
+    /// Two owners have ended without a word, the last one perhaps with a message announced.
+    pub(crate) fn haunt(&mut self, is_announced: bool) {
+        for partition in 0..PARTITIONS {
+            let log = self.kafka.log(partition);
+            let author = Author { instance: "former".to_owned(), incarnation: 1, number: 1 };
+            let trial = Trial { offset: 1, deliveries: 1, announced: true };
+            let metadata = CommitMetadata {
+                prev: Some(author.clone()),
+                author,
+                topic_id: TOPIC_ID,
+                completed: Vec::new(),
+                attempts: Vec::new(),
+                released: false,
+                takeovers: 1,
+                advanced: false,
+                careful: None,
+                trial: is_announced.then_some(trial),
+            };
+            let label = Label::Ours(metadata.encode(0));
+            log.commit = Some(Commit { offset: 0, label });
         }
     }
 

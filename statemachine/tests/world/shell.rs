@@ -89,26 +89,26 @@ impl World {
                 let GivenUp { partition, epoch, offset, .. } = given_up;
                 assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
                 self.assert_reason(&given_up);
-                self.process.letters.insert((partition.0, offset));
-                self.process.results.entry(partition.0).or_default().insert(offset);
+                let is_ordered = given_up.cause == Cause::Operator;
+                let made = if is_ordered { Made::OrderedLetter } else { Made::Letter };
+                self.process.results.entry(partition.0).or_default().insert(offset, made);
             }
             Effect::Skip { partition, epoch, offset } => {
                 assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
-                self.process.letters.remove(&(partition.0, offset));
-                self.process.results.entry(partition.0).or_default().insert(offset);
+                let results = self.process.results.entry(partition.0).or_default();
+                results.insert(offset, Made::Nothing);
             }
             Effect::Cancel { partition, lane, offset } => {
-                let running = self.process.running.get_mut(&(partition.0, lane));
-                // Its end may be on the way.
-                if let Some(running) = running {
-                    running.cancelled = Some(offset.min(running.cancelled.unwrap_or(offset)));
-                }
+                self.cancel(partition, offset, |at| at == lane);
             }
             Effect::Answer { id, answer } => self.on_answer(id, answer),
             Effect::Interrupt { partition } => {
                 for ((id, _), running) in &mut self.process.running {
                     running.interrupted |= *id == partition.0;
                 }
+            }
+            Effect::Halt { partition } => {
+                self.cancel(partition, 0, |_| true);
             }
             Effect::Forget { partition } => {
                 self.process.running.retain(|(id, _), _| *id != partition.0);
@@ -118,12 +118,12 @@ impl World {
             Effect::Release { partition, offset, beyond } => {
                 let results = self.process.results.entry(partition.0).or_default();
                 *results = results.split_off(&offset);
-                results.retain(|at| !beyond.iter().any(|span| span.contains(*at)));
+                results.retain(|at, _| !beyond.iter().any(|span| span.contains(*at)));
             }
             Effect::Open { slot, .. } => self.queue(slot, Ready::Opening, effect),
             Effect::Send { slot, partition, span, .. } => {
                 let results = self.process.results.get(&partition.0);
-                let at_hand = |at: u64| results.is_some_and(|results| results.contains(&at));
+                let at_hand = |at: u64| results.is_some_and(|results| results.contains_key(&at));
                 assert!((span.first..span.end).all(at_hand), "no result to send: {span}");
                 self.queue(slot, Ready::Filling, effect);
             }
@@ -145,6 +145,15 @@ impl World {
             }
             Effect::Notice(_) => {}
             Effect::Stop(result) => self.on_stop(result),
+        }
+    }
+
+    /// Runs of these lanes are to stop at a message. Their ends may be on the way.
+    fn cancel(&mut self, partition: PartitionId, offset: u64, is_meant: impl Fn(u64) -> bool) {
+        for ((id, lane), running) in &mut self.process.running {
+            if *id == partition.0 && is_meant(*lane) {
+                running.cancelled = Some(offset.min(running.cancelled.unwrap_or(offset)));
+            }
         }
     }
 
@@ -235,7 +244,9 @@ impl World {
             let before = (log.position()..at).filter(|&before| log.is_message(before));
             let mut same = before.filter(|&before| self.kafka.lane(before) == self.kafka.lane(at));
             let ready = |before| {
-                results.contains(&before) || offsets.contains(&before) || log.done.contains(&before)
+                results.contains_key(&before)
+                    || offsets.contains(&before)
+                    || log.done.contains(&before)
             };
             assert!(!ours || same.all(ready), "{id}@{at} overtakes an earlier one");
         }
@@ -339,6 +350,7 @@ impl World {
         self.process.orders.insert(id, (partition, offset, verb));
         let (by, reason) = ("ann".to_owned(), "it is in the way".to_owned());
         let order = Intervention { id, offset, verb, by, reason };
+        self.ordered.entry((partition, offset, verb)).or_default().insert(id);
         self.tell(Input::Intervene(PartitionId(partition), order));
     }
 
@@ -346,14 +358,44 @@ impl World {
     fn on_answer(&mut self, id: u64, answer: Result<(), Obstacle>) {
         let order = self.process.orders.remove(&id);
         let (partition, offset, verb) = order.expect("an order is answered once");
-        let ours = self.group[partition as usize] == Member::Ours;
         let log = &self.kafka.logs[partition as usize];
-        let claims_done = match answer {
-            Ok(()) => verb != Verb::Retry,
-            Err(obstacle) => obstacle == Obstacle::Done,
-        };
-        let is_done = log.done.contains(&offset) || !log.is_message(offset);
-        assert!(!claims_done || !ours || is_done, "{partition}@{offset} is not done");
+        match answer {
+            Ok(()) => {
+                let wanted = match verb {
+                    Verb::Retry => return,
+                    Verb::Skip => Made::Nothing,
+                    Verb::DeadLetter => Made::OrderedLetter,
+                };
+                let made = log.made.get(&offset).copied();
+                assert_eq!(made, Some(wanted), "{verb} of {partition}@{offset} is done");
+            }
+            // Nobody knows.
+            Err(Obstacle::Moved | Obstacle::Stopped) => {}
+            Err(obstacle) => {
+                let ours = self.group[partition as usize] == Member::Ours;
+                let is_done = log.done.contains(&offset) || !log.is_message(offset);
+                let claims_done = obstacle == Obstacle::Done;
+                assert!(!claims_done || !ours || is_done, "{partition}@{offset} is not done");
+                let orders = self.ordered.entry((partition, offset, verb)).or_default();
+                orders.remove(&id);
+            }
+        }
+    }
+
+    /// What was refused was not done.
+    fn check_orders(&self) {
+        for (partition, log) in (0..).zip(&self.kafka.logs) {
+            for (&offset, made) in &log.made {
+                let verb = match made {
+                    Made::Outputs | Made::Letter => continue,
+                    Made::OrderedLetter => Verb::DeadLetter,
+                    Made::Nothing => Verb::Skip,
+                };
+                let orders = self.ordered.get(&(partition, offset, verb));
+                let is_ordered = orders.is_some_and(|orders| !orders.is_empty());
+                assert!(is_ordered, "{verb} of {partition}@{offset} was refused, and done");
+            }
+        }
     }
 
     fn on_stop(&mut self, result: Result<(), StopReason>) {
@@ -441,7 +483,8 @@ impl World {
         if running.offsets.is_empty() {
             self.process.running.remove(&(id, lane));
         }
-        self.process.results.entry(id).or_default().extend(&done);
+        let made = done.iter().map(|&at| (at, Made::Outputs));
+        self.process.results.entry(id).or_default().extend(made);
         let mut spans: Vec<Span> = Vec::new();
         for at in done {
             Span::one(at).append_to(&mut spans);
@@ -622,8 +665,12 @@ impl World {
             self.fault(slot, Call::Send, all[choice.index(3)]);
             return;
         }
-        let now = self.now;
-        self.kafka.append(slot, partition.0, span, now);
+        let results = self.process.results.get(&partition.0);
+        // Those of a partition that is forgotten are of a transaction that comes to nothing.
+        let made = |at| results.and_then(|results| results.get(&at).copied());
+        let made: Vec<_> =
+            (span.first..span.end).map(|at| (at, made(at).unwrap_or(Made::Outputs))).collect();
+        self.kafka.append(slot, partition.0, &made, self.now);
     }
 
     fn run_flush(&mut self, slot: u32, choice: &mut Choice) {
@@ -633,9 +680,13 @@ impl World {
         }
         let records = self.kafka.producer(slot).open.iter().flat_map(|open| open.records.clone());
         let records: Vec<_> = records.map(|r| (r.partition, r.offset)).collect();
-        // A letter that is refused is the end of a worker; here it never is.
-        let refused =
-            |at: &&(u32, u64)| self.refused.contains_key(at) && !self.process.letters.contains(at);
+        // A letter that is refused is the end of a worker; here it never is, unless a person has
+        // ordered it. And nothing cannot be refused.
+        let may_be = |&(id, at): &(u32, u64)| {
+            let made = self.process.results.get(&id).and_then(|results| results.get(&at));
+            !matches!(made, Some(Made::Letter | Made::Nothing))
+        };
+        let refused = |at: &&(u32, u64)| self.refused.contains_key(at) && may_be(at);
         let refused = records.iter().find(refused).copied();
         if let Some(at) = refused {
             let left = self.refused.get_mut(&at).unwrap();
@@ -775,6 +826,40 @@ impl World {
         }
     }
 
+    /// Everything that is asked for is done, handlers aside, that end only if they are cancelled;
+    /// one process follows another.
+    pub(super) fn do_all(&mut self, choice: &mut Choice) {
+        loop {
+            let before = self.trace.len();
+            for slot in 0..u64::from(self.settings.slots) {
+                self.run_slot(&mut Choice(slot));
+            }
+            self.run_store();
+            self.answer_read(&mut Choice(0));
+            self.end_cancelled();
+            if self.process.left.is_some() && self.process.wanted.is_empty() {
+                let ours = (0..PARTITIONS).filter(|&p| self.group[p as usize] == Member::Ours);
+                self.revoke(ours.map(PartitionId).collect());
+            }
+            if self.process.stopped.is_some() {
+                self.restart(choice);
+            }
+            if self.trace.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn end_cancelled(&mut self) {
+        let running = self.process.running.iter();
+        let cancelled = running.filter(|(_, running)| running.cancelled.is_some());
+        let cancelled: Vec<_> = cancelled.map(|(&at, running)| (at, running.epoch)).collect();
+        for ((id, lane), epoch) in cancelled {
+            self.process.running.remove(&(id, lane));
+            self.tell(Input::Yielded { partition: PartitionId(id), epoch, lane });
+        }
+    }
+
     fn is_all_done(&self) -> bool {
         self.kafka.logs.iter().all(|log| log.commit.is_some() && log.position() == log.end())
     }
@@ -811,6 +896,7 @@ impl World {
         assert!(self.process.orders.is_empty(), "orders without an answer");
         assert!(self.process.jobs.is_empty() && self.process.running.is_empty());
         self.kafka.check();
+        self.check_orders();
         self.check_store();
         for (id, runs) in &self.store {
             for run in runs.iter() {

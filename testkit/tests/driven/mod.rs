@@ -1,5 +1,7 @@
 //! The real driver on the model Kafka.
 
+#![allow(dead_code, reason = "each test program starts in its own way")]
+
 use std::sync::Arc;
 
 use countersign::kafka::librdkafka::ClusterConfig;
@@ -23,7 +25,17 @@ pub(crate) fn start(
     input: &str,
     processor: Processor,
 ) -> JoinHandle<Result<(), RunError>> {
-    let process = kafka.client(ModelClient::new(input, &[input]));
+    start_as(kafka, input, processor, 1)
+}
+
+/// An instance with an empty store, whose process has this number.
+pub(crate) fn start_as(
+    kafka: &ModelKafka,
+    input: &str,
+    processor: Processor,
+    incarnation: u64,
+) -> JoinHandle<Result<(), RunError>> {
+    let process = Arc::new(kafka.client(ModelClient::new(input, &[input])));
     let store = Box::new(MemoryStore::new(MemoryImage::shared()));
-    tokio::spawn(simulation::run(processor, Arc::new(process), Host::Tasks, store, 1, None))
+    tokio::spawn(simulation::run(processor, process, Host::Tasks, store, incarnation, None))
 }
