@@ -55,6 +55,8 @@ pub struct Processor {
     watch: Watch,
     loops: Loops,
     pub(crate) rate: Rate,
+    /// Where orders of operators come in.
+    pub(crate) desk: Desk,
 }
 
 impl std::fmt::Debug for Processor {
@@ -116,7 +118,8 @@ impl Processor {
         rate.set(config.rate);
         let loops = Loops::default();
         let (cells, watch) = StatusCell::new(config.workers as usize, loops.clone());
-        Ok(Self { config, work, stop: Arc::new(stop), cells, watch, loops, rate })
+        let (stop, desk) = (Arc::new(stop), Desk::default());
+        Ok(Self { config, work, stop, cells, watch, loops, rate, desk })
     }
 
     /// A handle that works while the processor runs.
@@ -200,7 +203,7 @@ impl Processor {
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         }
         let reaper = Reaper::start(&watchdog)?;
-        let desk = Desk::default();
+        let desk = self.desk.clone();
         let server = control.and_then(|store| {
             let failing = watchdog.failing();
             Server::start(&store, desk.clone(), (clerk.clone(), scout.clone()), failing)

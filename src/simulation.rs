@@ -8,9 +8,12 @@ use std::sync::Arc;
 pub use crate::driver::{Host, Probe};
 pub use crate::error::RunError;
 
-use crate::driver::{self, Place};
+use countersign_statemachine::Verb;
+use countersign_statemachine::worker::Obstacle;
+
+use crate::driver::{self, Desk, Place, Wish};
 use crate::handler::{Handler, Topics, work_of};
-use crate::kafka::{Batch, Kafka, Topic};
+use crate::kafka::{Batch, Kafka, Topic, TopicPartition};
 use crate::limits::Limit;
 use crate::processor::Processor;
 use crate::store::Store;
@@ -31,6 +34,32 @@ pub async fn run<K: Kafka>(
 ) -> Result<(), RunError> {
     let place = Place { host, control: None };
     processor.run_on(kafka, place, |_| Ok(store), incarnation, probe).await
+}
+
+/// A person who decides about messages of a processor; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Operator(Desk);
+
+impl Operator {
+    /// The operator of a processor, which need not run yet.
+    pub fn of(processor: &Processor) -> Self {
+        Self(processor.desk.clone())
+    }
+
+    /// Orders something about one message, as [`control::ask`](crate::control::ask) does without a
+    /// socket, and waits until it is carried out.
+    ///
+    /// # Errors
+    /// Why it is not, or is not known to be.
+    pub async fn order(
+        &self,
+        partition: TopicPartition,
+        offset: u64,
+        verb: Verb,
+    ) -> Result<(), Obstacle> {
+        let (by, reason) = ("operator".to_owned(), "it is in the way".to_owned());
+        self.0.ask(&Wish { partition, offset, verb, by, reason }).await
+    }
 }
 
 /// Runs a handler over a batch as a driver does, without one, and gives how many outputs its

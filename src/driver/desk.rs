@@ -52,21 +52,25 @@ impl Desk {
     ///
     /// # Errors
     /// Why it is not.
-    pub(crate) async fn order(&self, wish: &Wish, clerk: &Clerk) -> Result<(), Declined> {
+    pub(crate) async fn ask(&self, wish: &Wish) -> Result<(), Obstacle> {
         let workers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut obstacle = Obstacle::NotOwned;
         for inbox in workers.into_iter().flatten() {
             let (sender, answer) = oneshot::channel();
             inbox.send(News::Wished(wish.clone(), sender));
             match answer.await.unwrap_or(Err(Obstacle::Stopped)) {
-                Ok(()) => return Ok(()),
                 Err(Obstacle::NotOwned) => {}
-                Err(of_owner) => {
-                    obstacle = of_owner;
-                    break;
-                }
+                of_owner => return of_owner,
             }
         }
+        Err(Obstacle::NotOwned)
+    }
+
+    /// Like [`ask`](Self::ask), and tells what became of a message that is done.
+    ///
+    /// # Errors
+    /// Why it is not carried out.
+    pub(crate) async fn order(&self, wish: &Wish, clerk: &Clerk) -> Result<(), Declined> {
+        let Err(obstacle) = self.ask(wish).await else { return Ok(()) };
         let state = if obstacle == Obstacle::Done {
             // A store that does not answer any more has been reported by whoever writes to it.
             clerk.state(wish.partition.clone(), wish.offset).await.unwrap_or_default()

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use countersign::dead_letter::{DeadLetter, LetterDisposition};
 use countersign::kafka::TopicPartition;
 use countersign::provenance::{self, Provenance};
-use countersign::statemachine::Run;
+use countersign::statemachine::{Run, Verb};
 use countersign::store::{Journal, MemoryStore};
 
 use crate::model::{CommitRecord, Isolation, ModelKafka, ModelRecord};
 
 use super::feed::Feed;
 use super::instance::Instance;
+use super::operator::{Fate, Ordered};
 use super::work::{Expected, expected};
 use super::world::World;
 
@@ -75,6 +76,8 @@ pub struct Evidence {
     pub open: Vec<String>,
     /// Stores that cannot be read, and why.
     pub unreadable: Vec<String>,
+    /// What people have ordered.
+    pub orders: Vec<Ordered>,
 }
 
 impl Evidence {
@@ -104,6 +107,7 @@ impl Evidence {
             stores: Vec::new(),
             open: open.collect(),
             unreadable: Vec::new(),
+            orders: Vec::new(),
         };
         for instance in instances {
             evidence.read_store(instance);
@@ -111,19 +115,50 @@ impl Evidence {
         evidence
     }
 
-    /// What a message has to have become: its outputs, or its dead letter if there is one.
+    /// What a message has to have become: its outputs, or its dead letter if there is one, or
+    /// nothing if somebody has ordered that.
     pub fn wanted(&self, partition: &TopicPartition, input: &Input) -> Vec<Expected> {
-        let letters = self.world.letters.as_ref();
-        let is_letter = |seen: &&Seen| {
-            letters.is_some_and(|(topic, _)| *topic == *seen.at.topic)
-                && seen.provenance.as_ref().is_some_and(|provenance| {
-                    provenance.partition == *partition && provenance.offset == input.offset
-                })
-        };
-        match self.outputs.iter().find(is_letter) {
+        match self.letter(partition, input.offset) {
             Some(letter) => vec![Expected::letter(&letter.at, input)],
+            None if self.is_passed_over(partition, input.offset) => Vec::new(),
             None => expected(&input.value, &self.world),
         }
+    }
+
+    /// The dead letter of a message.
+    pub fn letter(&self, partition: &TopicPartition, offset: u64) -> Option<&Seen> {
+        let (topic, _) = self.world.letters.as_ref()?;
+        self.of(partition, offset).find(|seen| *topic == *seen.at.topic)
+    }
+
+    fn of(&self, partition: &TopicPartition, offset: u64) -> impl Iterator<Item = &Seen> {
+        self.outputs.iter().filter(move |seen| {
+            seen.provenance.as_ref().is_some_and(|provenance| {
+                provenance.partition == *partition && provenance.offset == offset
+            })
+        })
+    }
+
+    /// Whether a message has become nothing because somebody has ordered that. Where nobody knows
+    /// whether the order was carried out, what is there says so.
+    pub fn is_passed_over(&self, partition: &TopicPartition, offset: u64) -> bool {
+        match self.fate(partition, offset, Verb::Skip) {
+            Some(Fate::Done) => true,
+            Some(Fate::Unknown) => self.of(partition, offset).next().is_none(),
+            Some(Fate::Refused) | None => false,
+        }
+    }
+
+    /// What became of the orders to do something with a message: done if one of them was, and
+    /// refused only if all of them were.
+    pub fn fate(&self, partition: &TopicPartition, offset: u64, verb: Verb) -> Option<Fate> {
+        let is_meant = |order: &&Ordered| {
+            order.offset == offset && order.verb == verb && order.partition == *partition
+        };
+        let fates: Vec<Fate> =
+            self.orders.iter().filter(is_meant).map(|order| order.fate).collect();
+        let ranked = [Fate::Done, Fate::Unknown, Fate::Refused];
+        ranked.into_iter().find(|fate| fates.contains(fate))
     }
 
     fn read_store(&mut self, instance: &Instance) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign::handler::{Message, each};
 use countersign::kafka::librdkafka::ClusterConfig;
-use countersign::simulation::{self, Host};
+use countersign::simulation::{self, Host, Operator};
 use countersign::statemachine::{Backoff, PartitionId};
 use countersign::store::{MemoryImage, MemoryStore, StoreError};
 use countersign::{Config, Handle, Processor, RunError};
@@ -81,6 +81,7 @@ pub(super) struct Instance {
 struct Life {
     process: ModelProcess,
     handle: Handle,
+    operator: Operator,
     run: JoinHandle<Result<(), RunError>>,
     reaper: AbortHandle,
     is_leaving: bool,
@@ -164,6 +165,11 @@ impl Instance {
     fn fail(&self, what: &str) -> Result<(), Failure> {
         self.setting.journal.say(&self.name, format_args!("{what}"));
         Err(Failure { invariant: "no_stop", what: format!("{}: {what}", self.name) })
+    }
+
+    /// Who decides about its messages.
+    pub(super) fn operator(&self) -> Option<Operator> {
+        self.life.as_ref().map(|life| life.operator.clone())
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -253,7 +259,7 @@ impl Instance {
         }
         let process = kafka.client(client(&world, &self.name));
         let processor = processor(&world, &self.name, &temper, &process);
-        let handle = processor.handle();
+        let (handle, operator) = (processor.handle(), Operator::of(&processor));
         let doom = std::mem::take(&mut self.doom);
         let assigned = Arc::new(Mutex::new(BTreeSet::new()));
         let probe = probe(&self.name, &journal, &process, doom.effect, &assigned);
@@ -281,7 +287,8 @@ impl Instance {
             abort.abort();
         });
         let reaper = reaper.abort_handle();
-        self.life = Some(Life { process, handle, run, reaper, is_leaving: false, assigned });
+        let is_leaving = false;
+        self.life = Some(Life { process, handle, operator, run, reaper, is_leaving, assigned });
     }
 
     /// Leaves for good.

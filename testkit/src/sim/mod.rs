@@ -11,6 +11,7 @@ mod instance;
 mod invariants;
 mod journal;
 mod nemesis;
+mod operator;
 mod probe;
 mod store;
 mod work;
@@ -19,6 +20,7 @@ mod world;
 pub use evidence::{Evidence, Input, Seen, StoredRuns};
 pub use invariants::{Check, INVARIANTS};
 pub use journal::Totals;
+pub use operator::{Fate, Ordered};
 pub use work::{Temper, expected};
 pub use world::World;
 
@@ -33,9 +35,10 @@ use feed::Feed;
 use instance::{Instance, Setting};
 use journal::Journal;
 use nemesis::Nemesis;
+use operator::{Operator, Orders};
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 53] = [
+pub const KINDS: [&str; 60] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
@@ -80,6 +83,13 @@ pub const KINDS: [&str; 53] = [
     "message: given up",
     "message: poison pill",
     "handler: stuck",
+    "order: dead letter, done",
+    "order: dead letter, refused",
+    "order: for an announced message",
+    "order: retry, done",
+    "order: skip, done",
+    "order: skip, not known",
+    "order: skip, refused",
     "in doubt: was committed",
     "in doubt: was not committed",
     "recovery: store was behind",
@@ -141,6 +151,7 @@ struct Simulation {
     journal: Journal,
     setting: Setting,
     instances: Vec<Instance>,
+    orders: Orders,
     healing: Duration,
     evidence: Option<Evidence>,
 }
@@ -160,8 +171,9 @@ impl Simulation {
         let setting = Setting::new(world, &kafka, &journal);
         let instances =
             (0..world.instances).map(|n| Instance::new(n, world.seed, setting.clone())).collect();
+        let (world, orders) = (world.clone(), Orders::default());
         let (healing, evidence) = (Duration::ZERO, None);
-        Self { world: world.clone(), kafka, journal, setting, instances, healing, evidence }
+        Self { world, kafka, journal, setting, instances, orders, healing, evidence }
     }
 
     async fn run(mut self) -> Report {
@@ -179,7 +191,8 @@ impl Simulation {
     async fn phases(&mut self) -> Result<(), Failure> {
         let feed = Feed::start(&self.world, &self.kafka);
         let mut nemesis = Nemesis::new(&self.world, &self.kafka, &self.journal);
-        nemesis.rage(&mut self.instances, &feed).await?;
+        let operator = Operator::new(&self.world, &self.kafka, &self.journal, &self.orders);
+        nemesis.rage(&mut self.instances, &feed, operator).await?;
         self.journal.say("world", format_args!("healed"));
         self.setting.temper.calm();
         nemesis.heal(&mut self.instances);
@@ -245,7 +258,8 @@ impl Simulation {
     }
 
     fn evidence(&self, feed: &Feed) -> Evidence {
-        Evidence::collect(&self.world, &self.kafka, feed, &self.instances)
+        let evidence = Evidence::collect(&self.world, &self.kafka, feed, &self.instances);
+        Evidence { orders: self.orders.given(), ..evidence }
     }
 }
 

@@ -13,6 +13,7 @@ use super::Failure;
 use super::feed::Feed;
 use super::instance::{Doom, Instance, Last};
 use super::journal::Journal;
+use super::operator::Operator;
 use super::world::{World, rng};
 
 /// How often the nemesis looks after what it has begun.
@@ -52,6 +53,7 @@ impl Nemesis {
         &mut self,
         instances: &mut [Instance],
         feed: &Feed,
+        mut operator: Operator,
     ) -> Result<(), Failure> {
         let Some(pause_longest) = self.world.pause_longest else {
             for instance in instances {
@@ -70,6 +72,7 @@ impl Nemesis {
                 end = Instant::now() + self.up_to(5_000);
             }
             self.relieve(instances);
+            operator.decide(instances);
             if next <= Instant::now() {
                 self.strike(instances);
                 next = Instant::now() + pause_longest.mul_f64(self.rng.random_range(0.0..1.0));

@@ -72,6 +72,9 @@ pub struct World {
     pub storm_per_mille: u32,
     /// The nemesis's longest pause between two deeds; `None`: it does nothing.
     pub pause_longest: Option<Duration>,
+    /// The longest pause between two orders of people, while there is a nemesis; `None`: there are
+    /// none.
+    pub orders_pause: Option<Duration>,
 }
 
 impl World {
@@ -117,6 +120,7 @@ impl World {
             panics_per_mille: 0,
             storm_per_mille: 0,
             pause_longest: None,
+            orders_pause: None,
         }
     }
 
@@ -124,7 +128,8 @@ impl World {
     pub fn draw(seed: u64) -> Self {
         let world = Self::unordered(seed).ordered(&mut rng(seed, "order"));
         let world = world.lettered(&mut rng(seed, "letters")).queued(&mut rng(seed, "queue"));
-        world.forgetful(&mut rng(seed, "history"))
+        let world = world.forgetful(&mut rng(seed, "history"));
+        Self { orders_pause: Self::draw_orders(&mut rng(seed, "orders")), ..world }
     }
 
     fn unordered(seed: u64) -> Self {

@@ -7,6 +7,7 @@ mod no_duplicate;
 mod no_loss;
 mod offset_monotonic;
 mod order;
+mod orders;
 mod store_agrees;
 
 use super::evidence::Evidence;
@@ -15,13 +16,14 @@ use super::evidence::Evidence;
 pub type Check = fn(&Evidence) -> Result<(), String>;
 
 /// Every promise with its name.
-pub const INVARIANTS: [(&str, Check); 8] = [
+pub const INVARIANTS: [(&str, Check); 9] = [
     ("no_loss", no_loss::check),
     ("no_duplicate", no_duplicate::check),
     ("no_blame", no_blame::check),
     ("atomic", atomic::check),
     ("offset_monotonic", offset_monotonic::check),
     ("order", order::check),
+    ("orders", orders::check),
     ("store_agrees", store_agrees::check),
     ("bounded", bounded::check),
 ];

@@ -1,5 +1,5 @@
 //! Only a message that was announced by as many processes as it may end is taken for a poison pill,
-//! and every poison pill is.
+//! and every poison pill is, unless a person has decided about it.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,10 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
     let found: BTreeSet<&str> = pills.map(|seen| seen.value.as_str()).collect();
     for (partition, inputs) in &evidence.inputs {
         for input in inputs.iter().filter(|it| evidence.world.is_pill(number(&it.value))) {
-            if !found.contains(&*String::from_utf8_lossy(&input.value)) {
+            let letter = evidence.letter(partition, input.offset);
+            let is_decided = evidence.is_passed_over(partition, input.offset)
+                || letter.is_some_and(|seen| seen.disposition == Some(LetterDisposition::Operator));
+            if !is_decided && !found.contains(&*String::from_utf8_lossy(&input.value)) {
                 return Err(format!("{partition}@{}: the poison pill is not found", input.offset));
             }
         }

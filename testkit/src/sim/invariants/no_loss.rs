@@ -16,7 +16,9 @@ pub(super) fn check(evidence: &Evidence) -> Result<(), String> {
             let wanted = evidence.wanted(partition, input);
             let is_letter =
                 |topic: &str| evidence.world.letters.as_ref().is_some_and(|l| l.0 == topic);
-            if evidence.world.is_hopeless(id) && !wanted.iter().any(|it| is_letter(&it.topic)) {
+            let is_given_up = evidence.is_passed_over(partition, input.offset)
+                || wanted.iter().any(|it| is_letter(&it.topic));
+            if evidence.world.is_hopeless(id) && !is_given_up {
                 return Err(format!("{partition}@{}: its dead letter is missing", input.offset));
             }
             for output in wanted {
