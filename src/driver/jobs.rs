@@ -182,7 +182,9 @@ async fn recover(
     let names: Vec<_> = begun.iter().map(|(known, _)| known.partition.clone()).collect();
     let commits = persistently(|| scout.committed(names.clone())).await?;
     let logs = persistently(|| scout.log_ranges(names.clone())).await?;
-    let runs = clerk.runs(begun.iter().map(|(known, _)| known.id).collect()).await?;
+    let offsets = commits.iter().map(|commit| commit.as_ref().map_or(0, |commit| commit.offset));
+    let asked = begun.iter().map(|(known, _)| known.id).zip(offsets);
+    let runs = clerk.runs(asked.collect()).await?;
     let mut topics = Topics::new(start, names.iter());
     let mut all = Vec::with_capacity(begun.len());
     let told = begun.into_iter().zip(commits).zip(logs.into_iter().zip(runs));

@@ -140,7 +140,7 @@ impl<C: Consumer> PollLoop<C> {
             Command::Assign(_) => "consumer_assign",
             Command::Unassign(_) => "consumer_unassign",
             Command::Leave => "consumer_unsubscribe",
-            Command::Room => "consumer_resume",
+            Command::Reread(_) | Command::Room => "consumer_resume",
         });
         match command {
             Command::Rejoin => self.consumer.rejoin()?,

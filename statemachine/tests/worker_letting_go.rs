@@ -37,6 +37,7 @@ fn silent() -> CommitMetadata {
         advanced: false,
         careful: None,
         trial: None,
+        first_start: None,
     }
 }
 

@@ -194,9 +194,9 @@ async fn an_end_that_is_asked_for_does_not_wait_for_what_hangs() {
         sleep(Duration::from_secs(8)).await;
         let asked = Instant::now();
         if abort {
-            case.handle.abort()
+            case.handle.abort();
         } else {
-            case.handle.shut_down()
+            case.handle.shut_down();
         }
         let run = timeout(Duration::from_secs(600), case.run).await.expect("it ends");
         let is_good = match run.expect("it does not panic") {

@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-#[expect(dead_code, reason = "members here are static")]
 mod driven;
 mod wait;
 

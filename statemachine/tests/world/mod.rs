@@ -329,6 +329,7 @@ impl World {
                 advanced: false,
                 careful: None,
                 trial: is_announced.then_some(trial),
+                first_start: None,
             };
             let label = Label::Ours(metadata.encode(0));
             log.commit = Some(Commit { offset: 0, label });

@@ -107,9 +107,7 @@ impl World {
                     running.interrupted |= *id == partition.0;
                 }
             }
-            Effect::Halt { partition } => {
-                self.cancel(partition, 0, |_| true);
-            }
+            Effect::Halt { partition } => self.cancel(partition, 0, |_| true),
             Effect::Forget { partition } => {
                 self.process.running.retain(|(id, _), _| *id != partition.0);
                 self.process.results.remove(&partition.0);
