@@ -80,6 +80,12 @@ impl Batch {
         self.offset(0).is_some_and(|first| first < offset)
     }
 
+    /// Whether some data is a slice of this batch.
+    pub(crate) fn holds(&self, data: &[u8]) -> bool {
+        let buffer = self.0.buffer.as_ptr().addr();
+        data.as_ptr().addr().wrapping_sub(buffer) < self.0.buffer.len()
+    }
+
     /// The records at offsets that are wanted, in a buffer of their own.
     #[must_use]
     pub fn only(&self, wanted: impl Fn(u64) -> bool) -> Self {

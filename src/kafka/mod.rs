@@ -153,6 +153,13 @@ pub trait Consumer: Send + 'static {
     /// A partition is not assigned.
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError>;
 
+    /// Goes on reading an assigned partition at this offset: nothing that was fetched before comes
+    /// from the next poll on. If it is paused, from its resumption on.
+    ///
+    /// # Errors
+    /// The partition is not assigned.
+    fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), KafkaError>;
+
     /// Starts leaving the group: a `Revoke` of everything owned follows from `poll`.
     ///
     /// # Errors

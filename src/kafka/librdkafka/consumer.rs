@@ -39,6 +39,7 @@ use countersign_statemachine::Disposition;
 use rdkafka::client::NativeClient;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::change::{Change, dead};
 use super::classify::{Failure, Unflagged, classify, classify_binding};
@@ -52,6 +53,9 @@ use super::raw::{self, Doors, Event, EventKind, Queues, Rebalance};
 use super::rights::Names;
 use super::settings;
 use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
+
+/// How long the beginning of a seek is waited for: a turn of librdkafka's main thread.
+const SEEK_WAIT: Duration = Duration::from_secs(1);
 
 /// A consumer of librdkafka.
 ///
@@ -225,11 +229,10 @@ impl LibrdConsumer {
     fn each(
         &self,
         call: &'static str,
-        partitions: &[TopicPartition],
-        act: fn(&NativeClient, &rdkafka::TopicPartitionList) -> Result<(), Failure>,
+        list: &rdkafka::TopicPartitionList,
+        act: impl FnOnce(&NativeClient, &rdkafka::TopicPartitionList) -> Result<(), Failure>,
     ) -> Result<(), KafkaError> {
-        let list = plain(call, partitions)?;
-        act(self.native(), &list).map_err(|error| classify(call, error, Unflagged::Retriable))?;
+        act(self.native(), list).map_err(|error| classify(call, error, Unflagged::Retriable))?;
         for element in list.elements() {
             element.error().map_err(|error| {
                 let mut error = classify_binding(call, &error);
@@ -346,11 +349,26 @@ impl Consumer for LibrdConsumer {
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        self.each("pause_partitions", partitions, raw::pause)
+        let call = "pause_partitions";
+        self.each(call, &plain(call, partitions)?, raw::pause)
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        self.each("resume_partitions", partitions, raw::resume)
+        let call = "resume_partitions";
+        self.each(call, &plain(call, partitions)?, raw::resume)
+    }
+
+    /// As the trait says. `rd_kafka_toppar_op_seek` makes a version barrier at once, so that what
+    /// was fetched before is dropped when it is taken out of the queue; and the seek forgets the
+    /// application's position, which a later pause would go back to otherwise.
+    fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
+        let call = "seek_partitions";
+        let list = list(call, [(partition, Some(offset), "")])?;
+        self.each(call, &list, |client, list| match raw::seek(client, list, SEEK_WAIT) {
+            // It is under way, and comes before whatever is fetched next.
+            Err(failure) if failure.code == Code::OperationTimedOut => Ok(()),
+            result => result,
+        })
     }
 
     fn unsubscribe(&mut self) -> Result<(), KafkaError> {

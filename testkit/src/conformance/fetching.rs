@@ -80,6 +80,47 @@ pub async fn paused_partition_is_silent<C: Cluster>(cluster: &C) {
     assert_eq!(reader.of(topic, 0), ["a", "b", "c"]);
 }
 
+/// After a seek nothing comes that was fetched before, and the end is told once more.
+pub async fn seek_reads_again_from_there<C: Cluster>(cluster: &C) {
+    let topic = "seek_reads_again_from_there";
+    cluster.create_topic(topic, 1, None).await;
+    let values: Vec<String> = (0..50).map(|n| n.to_string()).collect();
+    let written: Vec<&str> = values.iter().map(String::as_str).collect();
+    cluster.produce(topic, 0, &written).await;
+    let mut reader = joined(cluster, &ClientSpec::new(topic, topic)).await;
+    let partition = TopicPartition::new(topic, 0);
+    reader.limit = PollLimit { records: 10, bytes: 1 << 20 };
+    reader.until("some", |reader| reader.of(topic, 0).len() >= 20).await;
+    reader.values.clear();
+    reader.consumer.seek(&partition, 3).expect("assigned");
+    reader.until("the end", |reader| reader.ends.get(&partition) == Some(&50)).await;
+    assert_eq!(reader.of(topic, 0), written[3..]);
+    reader.values.clear();
+    reader.ends.clear();
+    reader.consumer.seek(&partition, 48).expect("assigned");
+    reader.until("the end again", |reader| reader.ends.get(&partition) == Some(&50)).await;
+    assert_eq!(reader.of(topic, 0), ["48", "49"]);
+}
+
+/// The offset of a seek holds through a pause before and after it, in which nothing was read.
+pub async fn seek_of_a_paused_partition_outlives_its_pauses<C: Cluster>(cluster: &C) {
+    let topic = "seek_of_a_paused_partition_outlives_its_pauses";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a", "b", "c", "d", "e"]).await;
+    let mut reader = joined(cluster, &ClientSpec::new(topic, topic)).await;
+    let partitions = [TopicPartition::new(topic, 0)];
+    reader.until("all", |reader| reader.of(topic, 0).len() == 5).await;
+    reader.values.clear();
+    reader.consumer.pause(&partitions).expect("assigned");
+    reader.consumer.seek(&partitions[0], 2).expect("assigned");
+    reader.never(QUIET, "a record", |reader| !reader.of(topic, 0).is_empty()).await;
+    reader.consumer.resume(&partitions).expect("assigned");
+    reader.consumer.pause(&partitions).expect("assigned");
+    reader.consumer.resume(&partitions).expect("assigned");
+    reader.until("the rest", |reader| reader.of(topic, 0).len() >= 3).await;
+    assert_eq!(reader.of(topic, 0), ["c", "d", "e"]);
+}
+
 /// A start beyond the log's end is told, not silently reset.
 pub async fn position_beyond_the_log_is_out_of_range<C: Cluster>(cluster: &C) {
     let topic = "position_beyond_the_log_is_out_of_range";

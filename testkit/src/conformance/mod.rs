@@ -191,6 +191,8 @@ macro_rules! conformance_tests {
             records_come_in_order_up_to_the_limit
             pause_at_the_end_skips_nothing
             paused_partition_is_silent
+            seek_reads_again_from_there
+            seek_of_a_paused_partition_outlives_its_pauses
             position_beyond_the_log_is_out_of_range
             waker_ends_a_poll
             topics_are_described

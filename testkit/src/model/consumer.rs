@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::client::ModelGroup;
 use super::cluster::State;
 use super::faults::{Call, Fault};
-use super::member::{Member, Stage};
+use super::member::{Member, Position, Stage};
 use super::{ModelKafka, panic_quietly};
 
 /// A group member on the model. Dropped without having left, it has crashed: it stops
@@ -134,6 +134,12 @@ impl Consumer for ModelConsumer {
         self.member("resume", |member| member.set_paused(partitions, false, "resume"))
     }
 
+    fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
+        self.member("seek", |member| member.seek(partition, offset))?;
+        self.kafka.with(State::changed);
+        Ok(())
+    }
+
     fn unsubscribe(&mut self) -> Result<(), KafkaError> {
         self.member("unsubscribe", Member::start_leaving)?;
         self.kafka.with(|state| state.finish_leaving(self.handle));
@@ -157,6 +163,34 @@ fn fetch_error() -> KafkaError {
 }
 
 impl Member {
+    fn assigned(
+        &mut self,
+        partition: &TopicPartition,
+        call: &'static str,
+    ) -> Result<&mut Position, KafkaError> {
+        self.owned.get_mut(partition).ok_or_else(|| {
+            let message = format!("{partition} is not assigned");
+            KafkaError::new(call, ErrorKind::UnknownPartition, Disposition::Fatal, message)
+        })
+    }
+
+    fn set_paused(
+        &mut self,
+        partitions: &[TopicPartition],
+        is_paused: bool,
+        call: &'static str,
+    ) -> Result<(), KafkaError> {
+        for partition in partitions {
+            self.assigned(partition, call)?.is_paused = is_paused;
+        }
+        Ok(())
+    }
+
+    fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
+        self.assigned(partition, "seek")?.seek(offset);
+        Ok(())
+    }
+
     fn start_leaving(&mut self) -> Result<(), KafkaError> {
         self.check_fatal()?;
         if matches!(self.stage, Stage::New | Stage::Subscribed) {

@@ -221,23 +221,6 @@ impl Member {
         Ok(())
     }
 
-    pub(super) fn set_paused(
-        &mut self,
-        partitions: &[TopicPartition],
-        is_paused: bool,
-        call: &'static str,
-    ) -> Result<(), KafkaError> {
-        for partition in partitions {
-            let Some(position) = self.owned.get_mut(partition) else {
-                let message = format!("{partition} is not assigned");
-                let kind = ErrorKind::UnknownPartition;
-                return Err(KafkaError::new(call, kind, Disposition::Fatal, message));
-            };
-            position.is_paused = is_paused;
-        }
-        Ok(())
-    }
-
     pub(super) fn check_fatal(&self) -> Result<(), KafkaError> {
         self.fatal.clone().map_or(Ok(()), Err)
     }
@@ -337,6 +320,11 @@ impl State {
 }
 
 impl Position {
+    /// As after an assignment.
+    pub(super) fn seek(&mut self, offset: u64) {
+        *self = Self { next: offset, is_paused: self.is_paused, ..Self::default() };
+    }
+
     fn read(
         &mut self,
         partition: &TopicPartition,

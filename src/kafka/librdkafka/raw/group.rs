@@ -2,12 +2,13 @@
 
 use std::ffi::CStr;
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
 
-use super::{Failure, check, take, text};
+use super::{Failure, check, millis, take, text};
 
 /// The member's id and generation at one moment.
 #[derive(Debug)]
@@ -114,6 +115,18 @@ pub(in super::super) fn resume(
 ) -> Result<(), Failure> {
     // SAFETY: client and list are alive; the call writes one error per element.
     check(unsafe { rd::rd_kafka_resume_partitions(client.ptr(), list.ptr()) })
+}
+
+/// Goes on fetching at the offsets of the list; waits until that has begun, but not for longer than
+/// is said.
+pub(in super::super) fn seek(
+    client: &NativeClient,
+    list: &TopicPartitionList,
+    wait: Duration,
+) -> Result<(), Failure> {
+    // SAFETY: client and list are alive; the call writes one error per element, and the error is
+    // handed over.
+    unsafe { take(rd::rd_kafka_seek_partitions(client.ptr(), list.ptr(), millis(wait))) }
 }
 
 /// Starts leaving the group.

@@ -22,7 +22,7 @@ pub(super) use admin::{
 pub(super) use event::{Event, EventKind, Message, Rebalance};
 pub(super) use group::{
     GroupMetadata, assign, assignment_lost, incremental_assign, incremental_unassign, pause,
-    resume, unassign, unsubscribe,
+    resume, seek, unassign, unsubscribe,
 };
 pub(super) use produce::{
     Held, Topic, abort_transaction, begin_transaction, commit_transaction, flush, in_flight,
