@@ -60,7 +60,9 @@ pub struct Config {
     /// The brokers' `offset.metadata.max.bytes`: how much a commit can tell of what is done and
     /// what has failed beyond the committed offset.
     pub metadata_bytes: usize,
-    /// How much input one worker holds in memory, in bytes.
+    /// How much memory one worker has for messages and their results, in bytes: up to half of it
+    /// for results, the rest for messages, each partition with the same share. A message whose
+    /// results alone are larger is handled all the same, and nothing of its partition beside it.
     pub memory_bytes: usize,
     /// Where a group starts that has no commit at all.
     pub start: StartAt,

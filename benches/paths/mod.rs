@@ -128,6 +128,7 @@ fn answer(effect: Effect) -> Option<Input> {
         | Effect::Interrupt { .. }
         | Effect::Halt { .. }
         | Effect::Forget { .. }
+        | Effect::ReadAgain { .. }
         | Effect::Release { .. }
         | Effect::Send { .. }
         | Effect::Abort { .. }

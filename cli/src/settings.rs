@@ -180,7 +180,7 @@ pub(crate) struct Settings {
     /// How many messages are handled per second, over all workers [default: without limit]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     rate: Option<NonZeroU32>,
-    /// How much input one worker holds in memory [default: 64MiB]
+    /// How much messages and their results one worker holds in memory [default: 64MiB]
     #[arg(long, value_name = "SIZE", help_heading = "Limits")]
     memory: Option<Memory>,
     /// How long the store keeps the history of transactions [default: 24h]

@@ -105,7 +105,7 @@ impl Driver {
     /// The message has no outputs, whatever it had before.
     pub(super) fn skip(&mut self, id: PartitionId, epoch: u64, offset: u64) {
         if let Some(shelf) = self.shelves.get_mut(&id).filter(|shelf| shelf.epoch == epoch) {
-            shelf.keep(&Arc::new(Results::of(offset, Vec::new())));
+            shelf.keep(&Arc::new(Results::of(offset, Vec::new(), &shelf.share)));
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::telemetry;
 use super::Driver;
 use super::brake::Brake;
 use super::host::unless_it_panics;
-use super::inbox::News;
+use super::inbox::{News, Reading};
+use super::meter::Meter;
 use super::order::{Order, Sending};
 use super::poll::{Command, Grant};
 use super::results::Draft;
@@ -40,10 +41,10 @@ impl Driver {
             Effect::Write { write, entries } => {
                 self.clerk.append(self.number, write, entries, &self.inbox);
             }
-            Effect::Handle { partition, epoch, lane, spans, attempt, solo } => {
+            Effect::Handle { partition, epoch, lane, spans, attempt, solo, at_any_cost } => {
                 let solo = self.seat.turn().filter(|_| solo);
                 let turn = solo.unwrap_or_else(|| Turn::shared(&self.gate));
-                self.start_run((partition, epoch, lane), spans, (attempt, turn));
+                self.start_run((partition, epoch, lane), spans, (attempt, turn, at_any_cost));
             }
             Effect::AskSolo => self.seat.ask(&self.gate),
             Effect::EndSolo => self.seat = Seat::Empty,
@@ -65,17 +66,12 @@ impl Driver {
                     shelf.halt();
                 }
             }
-            Effect::Forget { partition } => {
-                if let Some(mut shelf) = self.shelves.remove(&partition) {
-                    self.room(|_| shelf.release(u64::MAX, &[]));
-                }
+            Effect::Forget { partition } => self.forget(partition),
+            Effect::ReadAgain { partition, epoch, offset } => {
+                self.read_again(partition, epoch, offset);
             }
             Effect::Release { partition, offset, beyond } => {
-                if let Some(shelf) = self.shelves.get_mut(&partition)
-                    && shelf.release(offset, &beyond)
-                {
-                    self.command(Command::Room);
-                }
+                self.release(partition, offset, &beyond);
             }
             Effect::Open { slot, why: _ } => self.slots.order(slot, Order::Open),
             Effect::Send { slot, number, partition, span } => {
@@ -100,8 +96,11 @@ impl Driver {
             let shelf = self.shelves.get(&start.partition);
             Some(Grant {
                 partition: self.name(start.partition)?,
-                id: start.partition,
-                epoch: shelf.map_or(0, |shelf| shelf.epoch),
+                reading: Reading {
+                    partition: start.partition,
+                    epoch: shelf.map_or(0, |shelf| shelf.epoch),
+                    again: shelf.map_or(0, |shelf| shelf.again),
+                },
                 offset: start.offset,
                 share: shelf.map_or_else(|| self.budget.share(), |shelf| shelf.share.clone()),
             })
@@ -113,6 +112,7 @@ impl Driver {
     /// Begins an ownership; what is left of an earlier one is forgotten.
     pub(super) fn open_shelf(&mut self, id: PartitionId, epoch: u64) {
         if let Some(partition) = self.name(id) {
+            self.forget(id);
             self.shelves.insert(id, Shelf::new(partition, epoch, self.budget.share()));
         }
     }
@@ -121,13 +121,14 @@ impl Driver {
         &mut self,
         (id, epoch, lane): (PartitionId, u64, u64),
         spans: Vec<Span>,
-        (attempt, turn): (u32, Turn),
+        (attempt, turn, at_any_cost): (u32, Turn, bool),
     ) {
         let (Some(shelf), Some(known)) = (self.shelves.get_mut(&id), self.known.get(&id)) else {
             return;
         };
         let (Some(first), Some(last)) = (spans.first(), spans.last()) else { return };
         let batches = shelf.batches(Span { first: first.first, end: last.end });
+        let meter = Meter::new(&shelf.share, &batches, self.memory.costs.results(), at_any_cost);
         let input = RunInput { batches, spans, attempt };
         let brake = Arc::new(Brake::default());
         let progress = Progress {
@@ -146,6 +147,7 @@ impl Driver {
             rate: self.rate.clone(),
             turn,
             draft: Draft::default(),
+            meter,
         };
         let work = Arc::clone(&self.work);
         let inbox = self.inbox.clone();
@@ -162,22 +164,22 @@ impl Driver {
 
     fn send(&mut self, slot: u32, number: u64, id: PartitionId, span: Span) {
         let Some(shelf) = self.shelves.get(&id) else { return };
-        let cost = shelf.cost(span);
+        let parts = shelf.results(span);
+        let results = parts.iter().map(|(part, results)| results.bytes_of(*part)).sum();
+        let cost = (shelf.cost(span), results);
         let sending = Sending {
             id,
             partition: shelf.partition.clone(),
             author: Author { number, ..self.author.clone() },
-            parts: shelf.results(span),
+            parts,
         };
         self.slots.order(slot, Order::Send(sending));
         self.weigh(number, cost);
     }
 
-    fn weigh(&mut self, number: u64, cost: usize) {
-        let (weighed, before) = self.filling;
-        let held = if weighed == number { before + cost } else { cost };
-        self.filling = (number, held);
-        if self.budget.is_large(held) {
+    fn weigh(&mut self, number: u64, (messages, results): (usize, usize)) {
+        let (messages, results) = self.memory.fill(number, messages, results);
+        if self.budget.is_large(messages, results) {
             self.handle(Input::Large { number });
         }
     }

@@ -18,9 +18,11 @@ use super::watchdog::Trouble;
 #[derive(Debug)]
 pub(crate) enum News {
     /// Messages were read.
-    Records { partition: PartitionId, epoch: u64, batch: Batch },
+    Records { of: Reading, batch: Batch },
     /// Reading reached the end of what is stable.
-    AtEnd { partition: PartitionId, epoch: u64, offset: u64 },
+    AtEnd { of: Reading, offset: u64 },
+    /// Others need memory that a partition takes beyond its share.
+    Crowded { of: Reading },
     /// The group gives partitions.
     Assigned(Vec<TopicPartition>),
     /// The group takes partitions back.
@@ -62,7 +64,16 @@ pub(crate) enum SlotNews {
     Trouble(Trouble),
 }
 
-/// Where news goes in. Never blocks: what is under way is bounded by the window's budget.
+/// Under which ownership a partition is read, and since when without a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) partition: PartitionId,
+    pub(crate) epoch: u64,
+    /// How often reading has begun anew at an earlier offset.
+    pub(crate) again: u64,
+}
+
+/// Where news goes in. Never blocks: what is under way is bounded by the budget.
 #[derive(Debug, Clone)]
 pub(crate) struct Inbox(mpsc::UnboundedSender<News>);
 

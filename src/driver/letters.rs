@@ -76,7 +76,7 @@ impl Driver {
         }
         let excess = excess(&output, mark, limit);
         // It is kept even if it cannot be sent: its message must not be passed without it.
-        shelf.keep(&Arc::new(Results::of(offset, vec![output])));
+        shelf.keep(&Arc::new(Results::of(offset, vec![output], &shelf.share)));
         if let Some(excess) = excess {
             let (topic, error) = (&letters.topic, &letter.error);
             let most = limit.bytes().unwrap_or_default();

@@ -17,6 +17,8 @@ mod host;
 mod inbox;
 mod jobs;
 mod letters;
+mod memory;
+mod meter;
 mod order;
 mod parts;
 mod poll;
@@ -77,6 +79,7 @@ use crate::wall_clock::now_ms;
 
 use budget::Budget;
 use jobs::Finding;
+use memory::Memory;
 use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slots::{SlotParts, Slots};
@@ -107,8 +110,7 @@ pub(crate) struct Driver {
     shelves: BTreeMap<PartitionId, Shelf>,
     known: BTreeMap<PartitionId, Identified>,
     budget: Budget,
-    /// The transaction that is being filled, and how much memory it holds.
-    filling: (u64, usize),
+    memory: Memory,
     deadline: Option<Duration>,
     rate: Rate,
     destinations: Destinations,
@@ -140,6 +142,9 @@ pub(crate) struct Driver {
 
 /// How many news are taken in before effects are carried out again.
 const TURN: usize = 256;
+
+/// How often it is looked for memory for results at least, while there is none.
+const GLANCE: Duration = Duration::from_millis(500);
 
 impl Driver {
     /// Creates the clients of a worker and starts their loops.
@@ -181,7 +186,7 @@ impl Driver {
             shelves: BTreeMap::new(),
             known: BTreeMap::new(),
             budget,
-            filling: (0, 0),
+            memory: Memory::new(parts.budget_bytes),
             deadline: parts.deadline,
             rate: parts.rate,
             sizes: parts.destinations.limits.sizes(),
@@ -227,6 +232,9 @@ impl Driver {
                 }
                 self.perform(effect);
             }
+            if self.memory.is_short() && self.tell_those_short() {
+                continue;
+            }
             self.publish();
             self.wait().await?;
         }
@@ -234,6 +242,9 @@ impl Driver {
 
     async fn wait(&mut self) -> Result<(), RunError> {
         let timer = self.worker.poll_timeout().map(|due| self.started + due);
+        // Results of a handler that was cancelled are dropped without a word.
+        let glance = self.memory.is_short().then(|| Instant::now() + GLANCE);
+        let timer = timer.into_iter().chain(glance).min();
         tokio::select! {
             biased;
             changed = self.stop.changed() => {
@@ -267,21 +278,9 @@ impl Driver {
 
     fn take(&mut self, news: News) -> Result<(), RunError> {
         match news {
-            News::Records { partition, epoch, batch } => {
-                self.status.heard();
-                match self.shelves.get_mut(&partition) {
-                    Some(shelf) if shelf.epoch == epoch => {
-                        let keys = if self.by_key { shelf.keys(&batch) } else { Vec::new() };
-                        let spans = shelf.receive(batch);
-                        self.handle(Input::Received { partition, epoch, spans, keys });
-                    }
-                    Some(_) | None => self.room(|budget| budget.give_back(&batch)),
-                }
-            }
-            News::AtEnd { partition, epoch, offset } => {
-                self.status.heard();
-                self.handle(Input::AtEnd { partition, epoch, offset });
-            }
+            News::Records { of, batch } => self.receive(of, batch),
+            News::AtEnd { of, offset } => self.reach_end(of, offset),
+            News::Crowded { of } => self.crowd(of),
             News::Assigned(partitions) => self.identify(partitions),
             News::Revoked(partitions) => {
                 let ids = self.ids(&partitions);
@@ -289,13 +288,7 @@ impl Driver {
             }
             News::Lost(partitions) => self.handle(Input::Lost(self.ids(&partitions))),
             News::Finished { partition, epoch, lane, results } => {
-                if let Some(shelf) = self.shelves.get_mut(&partition)
-                    && shelf.epoch == epoch
-                {
-                    shelf.keep(&results);
-                    let spans = results.spans().collect();
-                    self.handle(Input::Finished { partition, epoch, lane, spans });
-                }
+                self.keep((partition, epoch, lane), &results);
             }
             News::Failed { partition, epoch, lane, offset, failure } => {
                 if let Some(shelf) = self.shelves.get_mut(&partition) {
@@ -304,6 +297,7 @@ impl Driver {
                 self.handle(Input::Failed { partition, epoch, lane, offset, failure });
             }
             News::Yielded { partition, epoch, lane } => {
+                self.tell_memory(partition);
                 self.handle(Input::Yielded { partition, epoch, lane });
             }
             News::Wished(wish, answer) => self.take_wish(wish, answer),
@@ -335,12 +329,6 @@ impl Driver {
             known.find(|known| known.partition == *partition).map(|known| known.id)
         };
         partitions.iter().filter_map(owned).collect()
-    }
-
-    fn room(&self, give_back: impl FnOnce(&Budget) -> bool) {
-        if give_back(&self.budget) {
-            self.command(Command::Room);
-        }
     }
 
     /// The loop may be waiting in a poll; a closed channel has been reported by the loop's end.

@@ -2,18 +2,21 @@
 //!
 //! It tags what it reads with the ownership under which it was read. Assignments are carried out
 //! here and nowhere else, so that a record of an earlier ownership can never carry a later tag.
+//!
+//! When memory is used up, reading rests. If no room comes, those partitions are paused that have
+//! their share, and the others are read on; and whoever holds more than its share and works little
+//! of it off is told to give back what nothing was begun with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use countersign_statemachine::PartitionId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::kafka::{Consumer, KafkaError, PollLimit, Polled, TopicPartition};
 
-use super::budget::{Budget, Share};
-use super::inbox::{Inbox, News};
+use super::budget::{Budget, RECORD_OVERHEAD, Share};
+use super::inbox::{Inbox, News, Reading};
 use super::pulse::{GivenUp, Pulse};
 use super::watchdog::Trouble;
 
@@ -26,6 +29,8 @@ pub(super) enum Command {
     Assign(Vec<Grant>),
     /// Ends a revocation or a loss.
     Unassign(Vec<TopicPartition>),
+    /// Reads a partition again from an earlier offset.
+    ReadAgain { partition: TopicPartition, epoch: u64, again: u64, offset: u64 },
     /// Leaves the group.
     Leave,
     /// Finds out whether reading a partition is still refused.
@@ -38,8 +43,7 @@ pub(super) enum Command {
 #[derive(Debug, Clone)]
 pub(super) struct Grant {
     pub(super) partition: TopicPartition,
-    pub(super) id: PartitionId,
-    pub(super) epoch: u64,
+    pub(super) reading: Reading,
     pub(super) offset: u64,
     pub(super) share: Share,
 }
@@ -62,9 +66,23 @@ pub(super) fn teller(inbox: Inbox) -> impl Fn(Trouble) + Send + Sync {
     }
 }
 
-/// How long polling may rest for want of room. After that it goes on with every partition paused,
-/// so that rebalances are served; pausing throws away what was fetched ahead.
+/// How long polling may rest for want of room. After that it goes on with every partition paused
+/// that has its share, so that the others are read and rebalances are served; pausing throws away
+/// what was fetched ahead.
 const REST: Duration = Duration::from_millis(500);
+
+/// How often it is looked who works off what he holds, while there is no room.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Why a partition is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// It has its share, and all memory is used up.
+    Full,
+    /// It had more than its share and worked little of it off while others waited; or too much is
+    /// used.
+    Stuck,
+}
 
 pub(super) struct PollLoop<C> {
     consumer: C,
@@ -72,11 +90,12 @@ pub(super) struct PollLoop<C> {
     budget: Budget,
     pulse: Pulse,
     owned: BTreeMap<TopicPartition, Grant>,
-    /// Paused because they take too much of the budget.
-    large: BTreeSet<TopicPartition>,
-    /// Whether everything is paused because the budget is spent.
-    paused: bool,
+    /// What is paused for want of memory.
+    paused: BTreeMap<TopicPartition, Want>,
+    /// Whether nobody takes more than its share, since there was no room for some time.
+    is_sharing: bool,
     resting_since: Option<Instant>,
+    looked: Option<Instant>,
 }
 
 impl<C: Consumer> PollLoop<C> {
@@ -87,9 +106,10 @@ impl<C: Consumer> PollLoop<C> {
             budget,
             pulse,
             owned: BTreeMap::new(),
-            large: BTreeSet::new(),
-            paused: false,
+            paused: BTreeMap::new(),
+            is_sharing: false,
             resting_since: None,
+            looked: None,
         }
     }
 
@@ -121,8 +141,9 @@ impl<C: Consumer> PollLoop<C> {
                 }
                 continue;
             }
+            let limit = self.limit();
             self.at("consumer_poll");
-            self.consumer.poll(WAIT, LIMIT, &mut polled).await?;
+            self.consumer.poll(WAIT, limit, &mut polled).await?;
             for event in polled.drain(..) {
                 self.pass_on(event)?;
             }
@@ -138,6 +159,7 @@ impl<C: Consumer> PollLoop<C> {
         self.at(match command {
             Command::Rejoin => "consumer_rejoin",
             Command::Assign(_) => "consumer_assign",
+            Command::ReadAgain { .. } => "consumer_seek",
             Command::Unassign(_) => "consumer_unassign",
             Command::Leave => "consumer_unsubscribe",
             Command::Reread(_) | Command::Room => "consumer_resume",
@@ -148,10 +170,6 @@ impl<C: Consumer> PollLoop<C> {
                 let starts: Vec<_> =
                     grants.iter().map(|grant| (grant.partition.clone(), grant.offset)).collect();
                 self.consumer.assign(&starts)?;
-                if self.paused {
-                    let partitions: Vec<_> = starts.into_iter().map(|(tp, _)| tp).collect();
-                    self.consumer.pause(&partitions)?;
-                }
                 self.owned.extend(grants.into_iter().map(|grant| (grant.partition.clone(), grant)));
             }
             Command::Unassign(partitions) => {
@@ -160,9 +178,16 @@ impl<C: Consumer> PollLoop<C> {
                 let _ = self.consumer.resume(&partitions);
                 for partition in &partitions {
                     self.owned.remove(partition);
-                    self.large.remove(partition);
+                    self.paused.remove(partition);
                 }
                 self.consumer.unassign(&partitions)?;
+            }
+            Command::ReadAgain { partition, epoch, again, offset } => {
+                let grant = self.owned.get_mut(&partition);
+                if let Some(grant) = grant.filter(|grant| grant.reading.epoch == epoch) {
+                    grant.reading.again = again;
+                    self.consumer.seek(&partition, offset)?;
+                }
             }
             Command::Leave => self.consumer.unsubscribe()?,
             Command::Reread(partition) => self.reread(&[partition])?,
@@ -175,7 +200,7 @@ impl<C: Consumer> PollLoop<C> {
     /// not being read.
     fn reread(&mut self, partition: &[TopicPartition; 1]) -> Result<(), KafkaError> {
         let [of] = partition;
-        if self.paused || self.large.contains(of) || !self.owned.contains_key(of) {
+        if self.paused.contains_key(of) || !self.owned.contains_key(of) {
             return Ok(());
         }
         self.consumer.pause(partition)?;
@@ -184,51 +209,107 @@ impl<C: Consumer> PollLoop<C> {
 
     /// How long to wait for room; `None` to poll.
     fn rest(&mut self) -> Result<Option<Duration>, KafkaError> {
-        if !self.budget.is_spent() {
+        let is_spent = self.budget.is_spent();
+        if self.is_sharing || !self.paused.is_empty() {
+            self.resume(is_spent)?;
+        }
+        if !is_spent {
             self.resting_since = None;
-            self.resume()?;
             return Ok(None);
         }
         let now = Instant::now();
+        self.look(now)?;
         let until = *self.resting_since.get_or_insert(now) + REST;
-        if now < until {
+        if now < until && !self.is_sharing {
             return Ok(Some(until - now));
         }
-        if !self.paused {
-            self.paused = true;
-            let owned: Vec<_> = self.owned.keys().cloned().collect();
-            self.consumer.pause(&owned)?;
+        self.is_sharing = true;
+        let full = self.owned.values().filter(|grant| grant.share.is_full());
+        for partition in full.map(|grant| grant.partition.clone()).collect::<Vec<_>>() {
+            self.pause(partition, Want::Full)?;
         }
         Ok(None)
     }
 
-    fn resume(&mut self) -> Result<(), KafkaError> {
+    /// How much may be read at once: not much of what there is.
+    fn limit(&self) -> PollLimit {
+        let all = if self.is_sharing { self.budget.fair() } else { self.budget.limit() };
+        let bytes = (all / 4).clamp(1, LIMIT.bytes);
+        PollLimit { records: (all / 4 / RECORD_OVERHEAD).clamp(1, LIMIT.records), bytes }
+    }
+
+    fn resume(&mut self, is_spent: bool) -> Result<(), KafkaError> {
+        self.is_sharing &= is_spent || !self.budget.is_low();
+        let (owned, is_sharing) = (&self.owned, self.is_sharing);
         let mut again = Vec::new();
-        self.large.retain(|partition| {
-            let stays = self.owned.get(partition).is_some_and(|grant| !grant.share.is_small());
+        self.paused.retain(|partition, want| {
+            let Some(grant) = owned.get(partition) else { return false };
+            let must_wait = match want {
+                Want::Full => is_sharing,
+                Want::Stuck => true,
+            };
+            let stays = must_wait && !grant.share.is_small();
             if !stays {
+                grant.share.pause(false);
                 again.push(partition.clone());
             }
             stays
         });
-        if std::mem::take(&mut self.paused) {
-            again = self.owned.keys().filter(|tp| !self.large.contains(*tp)).cloned().collect();
-        }
         if again.is_empty() { Ok(()) } else { self.consumer.resume(&again) }
+    }
+
+    /// Whoever takes more than his share and works little of it off leaves it to the others.
+    fn look(&mut self, now: Instant) -> Result<(), KafkaError> {
+        let since = self.looked.map(|looked| now - looked);
+        if since.is_some_and(|since| since < LOOK) {
+            return Ok(());
+        }
+        self.looked = Some(now);
+        // What was worked off over a long time tells nothing of now.
+        let is_known = since.is_some_and(|since| since < 2 * LOOK);
+        let (is_over, has_others) = (self.budget.is_over(), self.owned.len() > 1);
+        let mut stuck = Vec::new();
+        for grant in self.owned.values() {
+            let is_slow = grant.share.is_slow() && is_known && has_others;
+            if grant.share.is_above() && (is_slow || is_over) {
+                stuck.push((grant.partition.clone(), grant.reading));
+            }
+        }
+        for (partition, of) in stuck {
+            self.pause(partition, Want::Stuck)?;
+            self.inbox.send(News::Crowded { of });
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, partition: TopicPartition, want: Want) -> Result<(), KafkaError> {
+        let Some(grant) = self.owned.get(&partition) else { return Ok(()) };
+        grant.share.pause(true);
+        let before = self.paused.get(&partition).copied();
+        if before == Some(Want::Stuck) {
+            return Ok(());
+        }
+        if before.is_none() {
+            self.consumer.pause(std::slice::from_ref(&partition))?;
+        }
+        self.paused.insert(partition, want);
+        Ok(())
     }
 
     fn pass_on(&mut self, event: Polled) -> Result<(), KafkaError> {
         let news = match event {
             Polled::Records(batch) => {
                 let Some(grant) = self.owned.get(batch.partition()) else { return Ok(()) };
-                let (partition, epoch) = (grant.id, grant.epoch);
+                let of = grant.reading;
                 grant.share.take(&batch);
-                self.pause_large(batch.partition())?;
-                News::Records { partition, epoch, batch }
+                if self.is_sharing && grant.share.is_full() {
+                    self.pause(batch.partition().clone(), Want::Full)?;
+                }
+                News::Records { of, batch }
             }
             Polled::End { partition, offset } => {
                 let Some(grant) = self.owned.get(&partition) else { return Ok(()) };
-                News::AtEnd { partition: grant.id, epoch: grant.epoch, offset }
+                News::AtEnd { of: grant.reading, offset }
             }
             Polled::Assign(partitions) => News::Assigned(partitions),
             Polled::Revoke(partitions) => News::Revoked(partitions),
@@ -239,15 +320,6 @@ impl<C: Consumer> PollLoop<C> {
         };
         self.inbox.send(news);
         Ok(())
-    }
-
-    /// A partition whose messages wait for a retry must not take what the others need.
-    fn pause_large(&mut self, partition: &TopicPartition) -> Result<(), KafkaError> {
-        let large = self.owned.get(partition).is_some_and(|grant| grant.share.is_large());
-        if !large || self.owned.len() == 1 || !self.large.insert(partition.clone()) {
-            return Ok(());
-        }
-        self.consumer.pause(std::slice::from_ref(partition))
     }
 }
 

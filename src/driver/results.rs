@@ -7,11 +7,15 @@ use countersign_statemachine::Span;
 
 use crate::kafka::Output;
 
+use super::budget::Share;
+use super::meter::Charge;
+
 /// The outputs of messages of one lane, ready to be sent, and to be sent again.
 #[derive(Debug)]
 pub(crate) struct Results {
     index: Index,
     outputs: Arc<Vec<Output>>,
+    charge: Charge,
 }
 
 /// The same while messages are still being handled.
@@ -66,17 +70,34 @@ impl Draft {
         self.index.push(offset, self.outputs.len());
     }
 
-    pub(super) fn finish(self) -> Results {
-        Results { index: self.index, outputs: Arc::new(self.outputs) }
+    pub(super) fn finish(self, charge: Charge) -> Results {
+        Results { index: self.index, outputs: Arc::new(self.outputs), charge }
     }
 }
 
 impl Results {
     /// One message with these outputs.
-    pub(super) fn of(offset: u64, outputs: Vec<Output>) -> Self {
+    pub(super) fn of(offset: u64, outputs: Vec<Output>, share: &Share) -> Self {
+        let charge = Charge::of(share, &outputs);
         let mut draft = Draft { outputs, ..Draft::default() };
         draft.push(offset);
-        draft.finish()
+        draft.finish(charge)
+    }
+
+    /// How many messages there are.
+    pub(super) fn messages(&self) -> usize {
+        self.index.ends.len()
+    }
+
+    /// What they take of the budget.
+    pub(super) fn bytes(&self) -> usize {
+        self.charge.bytes()
+    }
+
+    /// What those of some of the messages take, about.
+    pub(super) fn bytes_of(&self, messages: Span) -> usize {
+        let some = self.index.before(messages.end) - self.index.before(messages.first);
+        self.bytes() / self.messages().max(1) * some
     }
 
     /// The messages.
@@ -125,7 +146,7 @@ mod tests {
             draft.outputs.resize(end, output.clone());
             draft.push(offset);
         }
-        draft.finish()
+        draft.finish(Charge::default())
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::handler::{Message, Outputs, Source, Topics, Work, failure_of_panic};
 use crate::kafka::{Batch, Record};
 
 use super::brake::Brake;
+use super::budget::Budget;
 use super::inbox::{Inbox, News};
+use super::meter::Meter;
 use super::rate::Rate;
 use super::results::Draft;
 use super::solo::{Gate, Turn};
@@ -62,6 +64,7 @@ pub(crate) struct Progress {
     pub(super) rate: Rate,
     pub(super) turn: Turn,
     pub(super) draft: Draft,
+    pub(super) meter: Meter,
 }
 
 impl Progress {
@@ -76,6 +79,7 @@ impl Progress {
             return Err(failure);
         }
         self.draft.push(offset);
+        self.meter.count(self.draft.outputs.get(before..).unwrap_or_default());
         Ok(())
     }
 
@@ -92,8 +96,11 @@ impl Progress {
     }
 
     /// Waits until so many messages, the last one at `last`, may be handled, now; whether they may,
-    /// or the run should stop.
+    /// or the run should stop: also if there is no memory for their results.
     pub(crate) async fn may_handle(&mut self, messages: usize, last: u64) -> bool {
+        if !self.meter.reserve(messages) {
+            return false;
+        }
         for _ in 0..messages {
             if self.brake.stops(last) {
                 return false;
@@ -145,7 +152,7 @@ impl Progress {
         let draft = std::mem::take(&mut self.draft);
         if !draft.is_empty() {
             let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
-            let results = Arc::new(draft.finish());
+            let results = Arc::new(draft.finish(self.meter.take()));
             self.inbox.send(News::Finished { partition, epoch, lane, results });
         }
     }
@@ -153,6 +160,7 @@ impl Progress {
     /// The message at `offset` failed, and the run ends.
     pub(crate) fn failed(mut self, offset: u64, failure: Failure) {
         self.report();
+        self.meter.give_back();
         let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
         self.inbox.send(News::Failed { partition, epoch, lane, offset, failure });
     }
@@ -160,6 +168,7 @@ impl Progress {
     /// The run ends before its last message.
     pub(crate) fn yielded(mut self) {
         self.report();
+        self.meter.give_back();
         let (partition, epoch, lane) = (self.partition, self.epoch, self.lane);
         self.inbox.send(News::Yielded { partition, epoch, lane });
     }
@@ -171,6 +180,7 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
     let first = batch.offset(0).unwrap_or(0);
     let last = batch.offset(batch.len().saturating_sub(1)).unwrap_or(first);
     let span = Span { first, end: last + 1 };
+    let batches = vec![(batch, 0)];
     let progress = Progress {
         partition: PartitionId(0),
         source: Source { partition: 0, partitions: 1, mark: None },
@@ -183,8 +193,9 @@ pub(crate) async fn run_alone(work: &dyn Work, batch: Batch, topics: Arc<Topics>
         rate: Rate::default(),
         turn: Turn::shared(&Gate::default()),
         draft: Draft::default(),
+        meter: Meter::new(&Budget::new(usize::MAX).share(), &batches, 0, false),
     };
-    work.run(RunInput { batches: vec![(batch, 0)], spans: vec![span], attempt: 0 }, progress).await;
+    work.run(RunInput { batches, spans: vec![span], attempt: 0 }, progress).await;
     let mut outputs = 0;
     while let Ok(news) = news.try_recv() {
         if let News::Finished { results, .. } = news {
@@ -219,6 +230,7 @@ mod tests {
             rate: Rate::default(),
             turn: Turn::shared(&Gate::default()),
             draft: Draft::default(),
+            meter: Meter::new(&Budget::new(1 << 20).share(), &[], 0, false),
         }
     }
 

@@ -33,6 +33,10 @@ const RUNNING_LEAST: usize = 64;
 pub(super) struct Shelf {
     pub(super) partition: TopicPartition,
     pub(super) epoch: u64,
+    /// How often reading has begun anew; what was read before is dropped.
+    pub(super) again: u64,
+    /// How many messages the worker was told may be under way; at first, any number.
+    pub(super) memory: u64,
     /// Each batch with the index of its first new record.
     batches: VecDeque<(Batch, usize)>,
     received: u64,
@@ -52,6 +56,8 @@ impl Shelf {
         Self {
             partition,
             epoch,
+            again: 0,
+            memory: u64::MAX,
             batches: VecDeque::new(),
             received: 0,
             results: BTreeMap::new(),
@@ -182,9 +188,60 @@ impl Shelf {
         self.parts(span).into_iter().filter_map(cut).collect()
     }
 
-    /// Drops what is done: everything below `offset`, and spans above it. Gives whether this made
-    /// room for more input.
+    /// From which message on others may have the memory: what is before it is the partition's
+    /// share, and one message at least.
+    pub(super) fn shared_from(&self) -> Option<u64> {
+        let mut left = self.share.kept();
+        for (nth, (batch, fresh)) in self.batches.iter().enumerate() {
+            let cost = budget::cost_of(batch.len(), batch);
+            if cost > left {
+                let each = budget::cost_of(1, batch).max(1);
+                let kept = (left / each).max(usize::from(nth == 0));
+                return batch.offset(fresh + kept).or(Some(batch.end()));
+            }
+            left -= cost;
+        }
+        None
+    }
+
+    /// Forgets messages that nothing was begun with, from `offset` on: they are read again.
+    pub(super) fn read_again(&mut self, offset: u64) {
+        while let Some((batch, fresh)) = self.batches.back_mut() {
+            if batch.end() <= offset {
+                break;
+            }
+            self.share.give_back(batch);
+            if batch.offset(*fresh).is_some_and(|first| first < offset) {
+                let begin = batch.offset(*fresh).unwrap_or(u64::MAX);
+                *batch = batch.only(|at| (begin..offset).contains(&at));
+                *fresh = 0;
+                self.share.take(batch);
+                break;
+            }
+            self.batches.pop_back();
+        }
+        // It is told once more what of them is done.
+        self.done.split_off(&offset);
+        if let Some(mut last) = self.done.last_entry() {
+            let end = last.get().min(&offset).to_owned();
+            *last.get_mut() = end;
+        }
+        self.received = offset;
+        self.again += 1;
+    }
+
+    /// Drops what is done: everything below `offset`, and spans above it. Gives whether the
+    /// partition may be read again if it was paused.
     pub(super) fn release(&mut self, offset: u64, beyond: &[Span]) -> bool {
+        let was_small = self.share.is_small();
+        self.release_below(offset);
+        if !beyond.is_empty() || !self.done.is_empty() {
+            self.release_beyond(offset, beyond);
+        }
+        !was_small && self.share.is_small()
+    }
+
+    fn release_below(&mut self, offset: u64) {
         while let Some((&first, (end, _))) = self.results.first_key_value() {
             if *end > offset {
                 break;
@@ -192,21 +249,16 @@ impl Shelf {
             self.results.remove(&first);
         }
         self.failed = self.failed.split_off(&offset);
-        let mut room = false;
         while let Some((batch, _)) = self.batches.front() {
             if batch.end() > offset {
                 break;
             }
-            room |= self.share.give_back(batch);
+            self.share.give_back(batch);
             self.batches.pop_front();
         }
-        if !beyond.is_empty() || !self.done.is_empty() {
-            room |= self.release_beyond(offset, beyond);
-        }
-        room
     }
 
-    fn release_beyond(&mut self, offset: u64, beyond: &[Span]) -> bool {
+    fn release_beyond(&mut self, offset: u64, beyond: &[Span]) {
         for span in beyond {
             for (part, _) in self.parts(*span) {
                 if span.first <= part.first && part.end <= span.end {
@@ -216,8 +268,9 @@ impl Shelf {
             self.note_done(*span);
         }
         self.done.retain(|_, end| *end > offset);
-        let ends = beyond.first().zip(beyond.last());
-        ends.is_some_and(|(first, last)| self.thin_out(Span { first: first.first, end: last.end }))
+        if let Some((first, last)) = beyond.first().zip(beyond.last()) {
+            self.thin_out(Span { first: first.first, end: last.end });
+        }
     }
 
     fn note_done(&mut self, span: Span) {
@@ -234,8 +287,7 @@ impl Shelf {
     }
 
     /// Copies what is left of the batches that hold a span, where that is less than half.
-    fn thin_out(&mut self, span: Span) -> bool {
-        let mut room = false;
+    fn thin_out(&mut self, span: Span) {
         let from = self.batches.partition_point(|(batch, _)| batch.end() <= span.first);
         for (batch, fresh) in self.batches.range_mut(from..) {
             if !batch.begins_below(span.end) {
@@ -249,12 +301,11 @@ impl Shelf {
                 let begin = batch.offset(*fresh).unwrap_or(u64::MAX);
                 let thin = batch.only(|at| at >= begin && !is_done(at));
                 self.share.take(&thin);
-                room |= self.share.give_back(batch);
+                self.share.give_back(batch);
                 (*batch, *fresh) = (thin, 0);
             }
         }
         self.batches.retain(|(batch, _)| !batch.is_empty());
-        room
     }
 }
 

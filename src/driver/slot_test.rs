@@ -55,6 +55,10 @@ impl Consumer for NoConsumer {
         match *self {}
     }
 
+    fn seek(&mut self, _: &TopicPartition, _: u64) -> Result<(), KafkaError> {
+        match *self {}
+    }
+
     fn unsubscribe(&mut self) -> Result<(), KafkaError> {
         match *self {}
     }

@@ -133,6 +133,13 @@ impl Rig {
             Effect::Abort { slot } => {
                 Some(Input::Slot(slot, SlotEvent::Aborted { suspicious: false }))
             }
+            Effect::ReadAgain { offset, .. } => {
+                let begun = self.running.values().flatten().max();
+                assert!(begun.is_none_or(|at| *at < offset), "{begun:?} is under way");
+                assert!(offset >= self.position && offset < self.read as u64);
+                self.read = usize::try_from(offset).unwrap();
+                None
+            }
             Effect::Assign(_) | Effect::Release { .. } | Effect::Notice(_) => None,
             other => panic!("{other:?} is not expected"),
         }
@@ -212,6 +219,14 @@ impl Rig {
             // The first lane fails more often than others, and so the position stays.
             2..=4 => self.end_handler(0, !rest.is_multiple_of(40)),
             5 => self.end_handler(rest, true),
+            6 if rest.is_multiple_of(3) => {
+                let from = self.position + rest as u64 % 30;
+                self.tell(Input::Crowded { partition: P, epoch: 1, from });
+            }
+            6 => {
+                let messages = [0, 1, 3, u64::MAX][rest % 4];
+                self.tell(Input::Memory { partition: P, epoch: 1, messages });
+            }
             _ => self.end_handler(1 + rest % 30, false),
         }
     }

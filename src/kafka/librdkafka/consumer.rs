@@ -349,8 +349,7 @@ impl Consumer for LibrdConsumer {
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        let call = "pause_partitions";
-        self.each(call, &plain(call, partitions)?, raw::pause)
+        self.each("pause_partitions", &plain("pause_partitions", partitions)?, raw::pause)
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -358,9 +357,9 @@ impl Consumer for LibrdConsumer {
         self.each(call, &plain(call, partitions)?, raw::resume)
     }
 
-    /// As the trait says. `rd_kafka_toppar_op_seek` makes a version barrier at once, so that what
-    /// was fetched before is dropped when it is taken out of the queue; and the seek forgets the
-    /// application's position, which a later pause would go back to otherwise.
+    /// As the trait says. `rd_kafka_toppar_op_seek` makes a version barrier at once: what was
+    /// fetched before is dropped. The application's position is forgotten, so that no pause goes
+    /// back to it.
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
         let call = "seek_partitions";
         let list = list(call, [(partition, Some(offset), "")])?;

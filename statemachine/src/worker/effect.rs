@@ -50,6 +50,9 @@ pub enum Effect {
         attempt: u32,
         /// Whether it runs under the solo that this worker has.
         solo: bool,
+        /// Whether it runs whatever memory its results take: nothing of the partition can be done
+        /// before it. It is one message then.
+        at_any_cost: bool,
     },
     /// Wait until no handler of the process runs, and keep others from starting; answered by
     /// `Input::Solo`.
@@ -103,6 +106,16 @@ pub enum Effect {
     Forget {
         /// Which partition.
         partition: PartitionId,
+    },
+    /// Forget the messages of a partition from this offset on, and read on there. What was read
+    /// before and has yet to be told is not to be told any more.
+    ReadAgain {
+        /// Which partition.
+        partition: PartitionId,
+        /// Its ownership.
+        epoch: u64,
+        /// The next offset to be read.
+        offset: u64,
     },
     /// Messages are done: they and their results may be dropped.
     Release {

@@ -136,6 +136,7 @@ impl Worker {
                 spans: begun.spans,
                 attempt: begun.attempt,
                 solo: false,
+                at_any_cost: begun.at_any_cost,
             });
         }
     }

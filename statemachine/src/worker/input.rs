@@ -38,6 +38,26 @@ pub enum Input {
         /// In `order = key` a hash of each message's key, in the same order; else nothing.
         keys: Vec<u64>,
     },
+    /// Other partitions need the memory that messages of this one take: what was read from this
+    /// offset on and not begun is to be read again later. Answered by `ReadAgain` if there is any.
+    Crowded {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership under which they were read.
+        epoch: u64,
+        /// From which offset on.
+        from: u64,
+    },
+    /// How many messages of a partition may be under way at once, as far as memory goes: at first
+    /// any number. With 0 only the first that is not done is handled, and nothing beside it.
+    Memory {
+        /// Which partition.
+        partition: PartitionId,
+        /// The ownership that it is for.
+        epoch: u64,
+        /// How many.
+        messages: u64,
+    },
     /// Reading reached the end of what is stable.
     AtEnd {
         /// Which partition.

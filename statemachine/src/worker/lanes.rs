@@ -14,6 +14,7 @@ use std::iter;
 use crate::settings::Order;
 use crate::span::Span;
 
+use super::keys::Keys;
 use super::window::{Phase, Window};
 
 /// The lane of everything in `order = partition`.
@@ -64,8 +65,7 @@ struct Shown {
 #[derive(Debug)]
 pub(crate) struct Lanes {
     order: Order,
-    /// The lane of each message from the position on, in `order = key`.
-    keys: VecDeque<(u64, u64)>,
+    pub(super) keys: Keys,
     all: BTreeMap<u64, Lane>,
     heads: BTreeSet<(u64, u64)>,
     behind: BTreeSet<(u64, u64)>,
@@ -80,7 +80,7 @@ impl Lanes {
     pub(crate) fn new(order: Order) -> Self {
         Self {
             order,
-            keys: VecDeque::new(),
+            keys: Keys::default(),
             all: BTreeMap::new(),
             heads: BTreeSet::new(),
             behind: BTreeSet::new(),
@@ -141,19 +141,31 @@ impl Lanes {
     pub(crate) fn note(&mut self, spans: &[Span], keys: &[u64], from: u64) {
         match self.order {
             Order::Partition | Order::None => {}
-            Order::Key => {
-                let offsets = spans.iter().flat_map(|span| span.first..span.end);
-                let unseen = offsets.zip(keys).filter(|(at, _)| *at >= from);
-                self.keys.extend(unseen.map(|(at, &key)| (at, key)));
-            }
+            Order::Key => self.keys.note(spans, keys, from),
         }
     }
 
     /// Forgets messages that are done.
-    pub(crate) fn forget_below(&mut self, offset: u64) {
-        while self.keys.front().is_some_and(|(at, _)| *at < offset) {
-            self.keys.pop_front();
+    pub(crate) fn forget_done(&mut self, offset: u64, window: &Window) {
+        self.keys.forget_below(offset);
+        self.keys.forget_done(window);
+    }
+
+    /// Messages that were read and not admitted are to be read again, from `offset` on.
+    pub(crate) fn unread(&mut self, offset: u64, window: &Window) {
+        let has_some = |lane: &Lane| lane.received.back().is_some_and(|last| last.end > offset);
+        let hit = self.all.iter().filter(|(_, lane)| has_some(lane));
+        for id in hit.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(lane) = self.all.get_mut(&id) {
+                let kept = lane
+                    .received
+                    .iter()
+                    .filter_map(|span| Span::new(span.first, span.end.min(offset)));
+                lane.received = kept.collect();
+            }
+            self.refresh(id, window);
         }
+        self.keys.forget_from(offset);
     }
 
     /// The lanes of a span, in offset order; neighbours in one lane stay together.
@@ -170,18 +182,7 @@ impl Lanes {
         match self.order {
             Order::Partition => Some((ONLY, span)),
             Order::None => Some((span.first, Span::one(span.first))),
-            Order::Key => {
-                let nth = self.keys.partition_point(|(at, _)| *at < span.first);
-                let &(first, lane) = self.keys.get(nth).filter(|(at, _)| *at < span.end)?;
-                let mut part = Span::one(first);
-                for &(at, key) in self.keys.range(nth + 1..) {
-                    if key != lane || at != part.end || at >= span.end {
-                        break;
-                    }
-                    part.end += 1;
-                }
-                Some((lane, part))
-            }
+            Order::Key => self.keys.first_of(span),
         }
     }
 

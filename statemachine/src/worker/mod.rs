@@ -13,11 +13,11 @@
 //! The files: `window` knows how far each unfinished message is, `lanes` which waits for which,
 //! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
 //! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
-//! `assignment` (who owns what), `leaving` (how a partition is let go), `first_starts` (what commits
-//! say of other partitions), `handling` (from received to finished), `commit` (from finished to
-//! done), `slots` (what the producers report), `refusal` (what Kafka does not allow),
-//! `intervention` (what an operator orders); `caution` and `trials` find messages that end the
-//! process.
+//! `assignment` (who owns what), `leaving` (how a partition is let go), `first_starts` (what
+//! commits say of other partitions), `handling` (from received to finished), `commit` (from
+//! finished to done), `slots` (what the producers report), `refusal` (what Kafka does not allow),
+//! `intervention` (what an operator orders), `reading` and `memory` (what is left to others);
+//! `caution` and `trials` find messages that end the process.
 
 mod assignment;
 mod caution;
@@ -29,10 +29,13 @@ mod handling;
 mod input;
 mod intervention;
 mod journal;
+mod keys;
 mod lanes;
 mod leaving;
+mod memory;
 mod notice;
 mod partition;
+mod reading;
 mod recovery;
 mod refusal;
 mod schedule;
@@ -197,6 +200,10 @@ impl Worker {
             Input::Lost(ids) => self.on_lost(ids),
             Input::Received { partition, epoch, spans, keys } => {
                 self.on_received(partition, epoch, &spans, &keys);
+            }
+            Input::Crowded { partition, epoch, from } => self.on_crowded(partition, epoch, from),
+            Input::Memory { partition, epoch, messages } => {
+                self.on_memory(partition, epoch, messages);
             }
             Input::AtEnd { partition, epoch, offset } => {
                 self.on_at_end(partition, epoch, offset);

@@ -1,7 +1,8 @@
 //! One owned partition: its window, its position and how it is let go.
 //!
-//! Monotonic while it is owned: `position` and `received`. `epoch` is fixed; what carries another
-//! epoch belongs to another ownership and is dropped.
+//! Monotonic while it is owned: `position` and `furthest`, and `received` but for what is to be
+//! read again. `epoch` is fixed; what carries another epoch belongs to another ownership and is
+//! dropped.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -86,6 +87,10 @@ pub(crate) struct Partition {
     pub(crate) position: u64,
     /// The next offset to be read.
     pub(crate) received: u64,
+    /// The highest that it was: what is below is read once more.
+    pub(crate) furthest: u64,
+    /// How many messages may be under way at once, as far as memory goes.
+    pub(crate) memory: u64,
     /// The failed messages that hold their lanes up, and when they are due. A lane may have two:
     /// that whose handler failed, and an earlier one whose output was refused.
     pub(crate) retries: BTreeMap<u64, Time>,
@@ -126,6 +131,8 @@ impl Partition {
             window: Window::default(),
             position: 0,
             received: 0,
+            furthest: 0,
+            memory: u64::MAX,
             retries: BTreeMap::new(),
             attempts: BTreeMap::new(),
             first_failures: BTreeMap::new(),
@@ -151,6 +158,7 @@ impl Partition {
         self.tenure = Tenure::Owned;
         self.position = recovery.position;
         self.received = recovery.position;
+        self.furthest = recovery.position;
         self.attempts.clone_from(&recovery.attempts);
         self.prev.clone_from(&recovery.prev);
         self.released = recovery.released;
@@ -168,6 +176,7 @@ impl Partition {
     /// The reader is at the end of what is stable.
     pub(crate) fn at_end(&mut self, offset: u64) {
         self.received = self.received.max(offset);
+        self.furthest = self.furthest.max(offset);
         self.forget_ahead();
     }
 
@@ -278,7 +287,7 @@ impl Partition {
         self.window.change(|phase| (phase == Phase::Sent { number }).then_some(Phase::Done));
         self.position = offset;
         self.window.forget_below(self.position);
-        self.lanes.forget_below(self.position);
+        self.lanes.forget_done(self.position, &self.window);
         let (position, window) = (self.position, &self.window);
         let is_done = |at| window.at(at).is_some_and(|piece| piece.phase == Phase::Done);
         self.attempts.retain(|&at, _| at >= position && !is_done(at));

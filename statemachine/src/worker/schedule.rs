@@ -59,31 +59,10 @@ pub(crate) struct Begun {
     pub(crate) lane: u64,
     pub(crate) spans: Vec<Span>,
     pub(crate) attempt: u32,
+    pub(crate) at_any_cost: bool,
 }
 
 impl Partition {
-    /// Takes in messages that were read; those that are known are passed over. Gives those of them
-    /// that are done.
-    pub(crate) fn receive(&mut self, spans: &[Span], keys: &[u64]) -> Vec<Span> {
-        let mut known = Vec::new();
-        self.lanes.note(spans, keys, self.received);
-        for span in spans {
-            let Some(unseen) = Span::new(span.first.max(self.received), span.end) else { continue };
-            if let Some(gap) = Span::new(self.received, unseen.first) {
-                self.caution.pass_gap(gap);
-            }
-            let done = self.window.spans(|phase| phase == Phase::Done);
-            known.extend(done.iter().filter_map(|span| span.intersect(unseen)));
-            for fresh in without(unseen, &done) {
-                self.window.set(fresh, Phase::Received);
-                self.lanes.receive(fresh, &self.window);
-            }
-            self.received = span.end;
-        }
-        self.forget_ahead();
-        known
-    }
-
     /// The end of all that a commit may have to tell of: what a former owner completed, and what
     /// failed there, may lie beyond what was read.
     fn horizon(&self) -> u64 {
@@ -105,7 +84,7 @@ impl Partition {
 
     /// Whether the metadata holds what is done, what is `sendable`, so many runs of messages more,
     /// and every failure that can come until then.
-    fn fits(&self, sendable: u64, more: u64, settings: &Settings) -> bool {
+    pub(super) fn fits(&self, sendable: u64, more: u64, settings: &Settings) -> bool {
         let done = self.window.groups(Phase::Done) + self.window.groups(Phase::Sent { number: 0 });
         let done = done + self.ahead.len() as u64;
         let failed = self.attempts.len() as u64 + self.lanes.may_fail() + more.min(1);
@@ -149,11 +128,12 @@ impl Partition {
             // One that fails, one that is done beyond it, and one that its lane could not do
             // before.
             let sendable = self.window.groups(Phase::Finished) + self.lanes.stretches();
-            let has_room = self.fits(sendable, 3, settings);
+            let has_room = self.fits(sendable, 3, settings) && under_way < self.memory;
             if !has_room && self.window.first(Phase::is_open) != Some(at) {
                 break;
             }
-            let most = if has_room { quota.behind.saturating_sub(under_way).max(1) } else { 1 };
+            let behind = quota.behind.min(self.memory).saturating_sub(under_way);
+            let most = if has_room { behind.max(1) } else { 1 };
             let Some(part) = self.lanes.admit(lane, most.min(left).min(end - at)) else { break };
             left -= part.len();
             self.window.set(part, Phase::Admitting { write });
@@ -168,7 +148,7 @@ impl Partition {
         if self.tenure != Tenure::Owned {
             return 0;
         }
-        let room = Quota::of(settings).all.saturating_sub(self.under_way());
+        let room = Quota::of(settings).all.min(self.memory).saturating_sub(self.under_way());
         self.window.count(Phase::Received).min(room)
     }
 
@@ -197,7 +177,11 @@ impl Partition {
     }
 
     pub(crate) fn can_run(&self) -> bool {
-        self.tenure == Tenure::Owned && !self.held && self.lanes.has_ready() && !self.is_trying()
+        self.tenure == Tenure::Owned
+            && !self.held
+            && self.lanes.has_ready()
+            && self.may_run() > 0
+            && !self.is_trying()
     }
 
     /// Begins the run of a lane. One message to find out whether any succeeds is another one than
@@ -210,8 +194,10 @@ impl Partition {
         let failed = |span: Span| {
             self.attempts.range(span.first..span.end).next().map(|(&offset, _)| offset)
         };
-        let after = self.tried.filter(|_| allowance.is_probe);
-        let (lane, spans) = self.lanes.start(&self.window, after, allowance.messages, failed)?;
+        let at_any_cost = self.is_short();
+        let after = self.tried.filter(|_| allowance.is_probe && !at_any_cost);
+        let most = allowance.messages.min(self.may_run());
+        let (lane, spans) = self.lanes.start(&self.window, after, most, failed)?;
         self.tried = spans.first().map(|span| span.first);
         self.note_run();
         for span in &spans {
@@ -219,7 +205,7 @@ impl Partition {
         }
         self.lanes.refresh(lane, &self.window);
         let attempt = spans.first().map_or(0, |span| self.attempt(span.first));
-        Some(Begun { lane, spans, attempt })
+        Some(Begun { lane, spans, attempt, at_any_cost })
     }
 
     pub(crate) fn finished(&mut self, lane: u64, spans: &[Span]) {
@@ -383,18 +369,4 @@ impl Partition {
         }
         told
     }
-}
-
-/// The parts of a span that lie in none of the others, which are in order.
-fn without(span: Span, others: &[Span]) -> Vec<Span> {
-    let mut parts = Vec::new();
-    let mut from = span.first;
-    for other in others {
-        if let Some(hit) = other.intersect(span) {
-            parts.extend(Span::new(from, hit.first));
-            from = hit.end;
-        }
-    }
-    parts.extend(Span::new(from, span.end));
-    parts
 }

@@ -98,7 +98,7 @@ impl Partition {
         let (lane, spans) = self.lanes.start(&self.window, offset.checked_sub(1), 1, |_| None)?;
         self.window.set(Span::one(offset), Phase::Running);
         self.lanes.refresh(lane, &self.window);
-        Some(Begun { lane, spans, attempt: self.attempt(offset) })
+        Some(Begun { lane, spans, attempt: self.attempt(offset), at_any_cost: true })
     }
 
     /// Takes note of the end of the trial. Its handler has ended, or its message does not wait for
@@ -185,9 +185,16 @@ impl Worker {
         partition.look_after_trial();
         if let Some(begun) = partition.begin_trial() {
             let (partition, epoch) = (partition.id, partition.epoch);
-            let Begun { lane, spans, attempt } = begun;
-            let solo = true;
-            self.effects.push_back(Effect::Handle { partition, epoch, lane, spans, attempt, solo });
+            let Begun { lane, spans, attempt, at_any_cost } = begun;
+            self.effects.push_back(Effect::Handle {
+                partition,
+                epoch,
+                lane,
+                spans,
+                attempt,
+                solo: true,
+                at_any_cost,
+            });
         } else if partition.caution.trying.is_none() && !partition.is_at(offset) {
             self.end_solo(Time::ZERO, PATIENCE);
         }

@@ -255,6 +255,29 @@ impl Window {
         }
     }
 
+    /// Forgets what is in one of these phases from `offset` on.
+    pub(crate) fn forget_from(&mut self, offset: u64, wanted: impl Fn(Phase) -> bool) {
+        let from = self.at(offset).map_or(offset, |piece| piece.span.first);
+        let pieces = self.pieces.range(from..).filter(|(_, body)| wanted(body.phase));
+        let spans = pieces.filter_map(|(&first, body)| Span::new(first.max(offset), body.end));
+        for span in spans.collect::<Vec<_>>() {
+            self.clear(span);
+        }
+    }
+
+    /// The end of the last message in one of these phases that begins below `offset`.
+    pub(crate) fn last_below(&self, offset: u64, wanted: impl Fn(Phase) -> bool) -> Option<u64> {
+        let mut pieces = self.pieces.range(..offset).rev();
+        pieces.find(|(_, body)| wanted(body.phase)).map(|(_, body)| body.end)
+    }
+
+    /// The first message from `offset` on in one of these phases.
+    pub(crate) fn first_from(&self, offset: u64, wanted: impl Fn(Phase) -> bool) -> Option<u64> {
+        let from = self.at(offset).map_or(offset, |piece| piece.span.first);
+        let mut pieces = self.pieces.range(from..);
+        pieces.find(|(_, body)| wanted(body.phase)).map(|(&first, _)| first.max(offset))
+    }
+
     /// Forgets everything below `offset`.
     pub(crate) fn forget_below(&mut self, offset: u64) {
         if let Some(span) = Span::new(0, offset) {

@@ -61,10 +61,14 @@ fn show(effect: &Effect) -> String {
             };
             format!("write {write}{}", entries.iter().map(line).collect::<String>())
         }
-        Effect::Handle { spans, attempt, solo, .. } => {
+        Effect::Handle { spans, attempt, solo, at_any_cost, .. } => {
             let spans: Vec<String> = spans.iter().map(ToString::to_string).collect();
-            let solo = if *solo { " solo" } else { "" };
-            format!("handle {} attempt {attempt}{solo}", spans.join(" "))
+            let how = match (*solo, *at_any_cost) {
+                (true, _) => " solo",
+                (false, true) => " at any cost",
+                (false, false) => "",
+            };
+            format!("handle {} attempt {attempt}{how}", spans.join(" "))
         }
         Effect::AskSolo => "ask solo".to_owned(),
         Effect::EndSolo => "end solo".to_owned(),
@@ -78,6 +82,7 @@ fn show(effect: &Effect) -> String {
         Effect::Interrupt { .. } => "interrupt".to_owned(),
         Effect::Halt { .. } => "halt".to_owned(),
         Effect::Forget { .. } => "forget".to_owned(),
+        Effect::ReadAgain { offset, .. } => format!("read again {offset}"),
         Effect::Release { offset, .. } => format!("release {offset}"),
         Effect::Open { slot, why } => format!("open {slot} {why:?}"),
         Effect::Send { slot, number, span, .. } => format!("send {slot} #{number} {span}"),

@@ -126,6 +126,7 @@ struct Running {
     offsets: VecDeque<u64>,
     interrupted: bool,
     solo: bool,
+    at_any_cost: bool,
     /// From which message on it is to stop.
     cancelled: Option<u64>,
 }
@@ -163,6 +164,8 @@ struct Process {
     anew: BTreeSet<(u32, u64)>,
     epochs: BTreeMap<u32, u64>,
     fetch: BTreeMap<u32, u64>,
+    /// How many messages of a partition may be under way, in an ownership.
+    memory: BTreeMap<(u32, u64), u64>,
     at_end: BTreeMap<u32, u64>,
     /// What recovery made of them is not written yet.
     recovered: BTreeSet<u32>,
@@ -337,7 +340,8 @@ impl World {
     }
 
     fn disturb(&mut self, choice: &mut Choice) {
-        match choice.below(10) {
+        match choice.below(13) {
+            10..=12 => self.run_short(choice),
             9 => {
                 let ended = self.worker.counts();
                 let number = ended.committed + ended.aborted + choice.below(3);
@@ -360,6 +364,21 @@ impl World {
                     self.refused.insert((partition, offset), 1 + choice.below(2));
                 }
             }
+        }
+    }
+
+    /// Others need the memory, or it is theirs no more.
+    fn run_short(&mut self, choice: &mut Choice) {
+        let id = choice.partition();
+        let Some(&epoch) = self.process.epochs.get(&id) else { return };
+        let partition = PartitionId(id);
+        if choice.one_in(2) {
+            let messages = [0, 1, 4, u64::MAX][choice.index(4)];
+            self.process.memory.insert((id, epoch), messages);
+            self.tell(Input::Memory { partition, epoch, messages });
+        } else {
+            let from = self.kafka.log(id).position() + choice.below(8);
+            self.tell(Input::Crowded { partition, epoch, from });
         }
     }
 

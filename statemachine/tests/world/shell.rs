@@ -72,8 +72,12 @@ impl World {
             Effect::Write { write, entries } => {
                 self.process.jobs.push_back(Job::Write(write, entries));
             }
-            Effect::Handle { partition, epoch, lane, spans, attempt, solo } => {
-                self.on_handle((partition, epoch, lane), &spans, (attempt, solo));
+            Effect::Handle { partition, epoch, lane, spans, attempt, solo, at_any_cost } => {
+                self.check_memory(partition.0, epoch, &spans, at_any_cost);
+                self.on_handle((partition, epoch, lane), &spans, (attempt, solo, at_any_cost));
+            }
+            Effect::ReadAgain { partition, epoch, offset } => {
+                self.on_read_again(partition.0, epoch, offset);
             }
             Effect::AskSolo => {
                 assert_eq!(self.process.solo, Solo::No);
@@ -108,11 +112,7 @@ impl World {
                 }
             }
             Effect::Halt { partition } => self.cancel(partition, 0, |_| true),
-            Effect::Forget { partition } => {
-                self.process.running.retain(|(id, _), _| *id != partition.0);
-                self.process.results.remove(&partition.0);
-                self.process.epochs.remove(&partition.0);
-            }
+            Effect::Forget { partition } => self.on_forget(partition.0),
             Effect::Release { partition, offset, beyond } => {
                 let results = self.process.results.entry(partition.0).or_default();
                 *results = results.split_off(&offset);
@@ -214,11 +214,42 @@ impl World {
         self.process.jobs.push_back(Job::Recover(partition, epoch));
     }
 
+    /// Nothing is begun for which there is no memory, but what nothing can be done before.
+    fn check_memory(&self, id: u32, epoch: u64, spans: &[Span], at_any_cost: bool) {
+        let messages: u64 = spans.iter().map(|span| span.len()).sum();
+        if at_any_cost {
+            assert_eq!(messages, 1, "{spans:?} at any cost");
+            return;
+        }
+        let of_it = |((of, _), _): &(&(u32, u64), &Running)| *of == id;
+        let running = self.process.running.iter().filter(of_it);
+        let under_way = running.map(|(_, running)| running.offsets.len() as u64).sum::<u64>();
+        let memory = self.process.memory.get(&(id, epoch)).copied().unwrap_or(u64::MAX);
+        assert!(under_way.saturating_add(messages) <= memory, "{under_way} and {spans:?}");
+    }
+
+    fn on_forget(&mut self, id: u32) {
+        self.process.running.retain(|(of, _), _| *of != id);
+        self.process.results.remove(&id);
+        self.process.epochs.remove(&id);
+    }
+
+    /// What was read from there on is forgotten: none of it may be begun.
+    fn on_read_again(&mut self, id: u32, epoch: u64, offset: u64) {
+        assert_eq!(self.process.epochs.get(&id), Some(&epoch));
+        let read = self.process.fetch.insert(id, offset).expect("it was read");
+        assert!(self.kafka.log(id).is_message(offset) && offset < read, "{offset} of {read}");
+        let running = self.process.running.iter().filter(|((of, _), _)| *of == id);
+        let last = running.flat_map(|(_, running)| running.offsets.iter()).max();
+        assert!(last.is_none_or(|last| *last < offset), "{last:?} is under way");
+        self.process.at_end.remove(&id);
+    }
+
     fn on_handle(
         &mut self,
         (partition, epoch, lane): (PartitionId, u64, u64),
         spans: &[Span],
-        (attempt, solo): (u32, bool),
+        (attempt, solo, at_any_cost): (u32, bool, bool),
     ) {
         let id = partition.0;
         assert_eq!(self.process.epochs.get(&id), Some(&epoch));
@@ -252,7 +283,8 @@ impl World {
         if solo {
             self.check_solo(id, &offsets);
         }
-        let running = Running { epoch, offsets, interrupted: false, cancelled: None, solo };
+        let (interrupted, cancelled) = (false, None);
+        let running = Running { epoch, offsets, interrupted, solo, at_any_cost, cancelled };
         let before = self.process.running.insert((id, lane), running);
         assert!(before.is_none(), "{id} runs {before:?} when {spans:?} are to be handled");
         // Beside a solo the others stand still.
@@ -454,7 +486,11 @@ impl World {
         let running = self.process.running.get_mut(&(id, lane)).unwrap();
         let (partition, epoch) = (PartitionId(id), running.epoch);
         let cancelled = running.cancelled.is_some_and(|from| running.offsets[0] >= from);
-        if cancelled || running.interrupted && choice.one_in(2) {
+        let interrupted = running.interrupted && choice.one_in(2);
+        // There is no memory for its results any more.
+        let memory = self.process.memory.get(&(id, epoch)).copied();
+        let costs = !running.at_any_cost && memory.is_some_and(|messages| messages == 0);
+        if cancelled || interrupted || costs {
             self.process.running.remove(&(id, lane));
             self.tell(Input::Yielded { partition, epoch, lane });
             return;
@@ -784,7 +820,8 @@ impl World {
         self.refused.clear();
         let mut choice = Choice(0);
         self.finish_drain(&mut choice);
-        let rounds = if self.kafka.has_pills { 3_000 } else { 400 };
+        let is_short = self.process.memory.values().any(|messages| *messages < 4);
+        let rounds = if self.kafka.has_pills || is_short { 3_000 } else { 400 };
         for round in 0..rounds {
             self.turn(round);
             if self.process.stopped.is_some() {

@@ -368,6 +368,7 @@ fn processor(world: &World, name: &str, temper: &Temper, process: &ModelProcess)
     config.concurrency = world.concurrency;
     config.metadata_bytes = world.metadata_bytes;
     config.history = world.history;
+    config.memory_bytes = world.memory_bytes;
     config.retry.default.attempts = world.letters.as_ref().map(|_| World::ATTEMPTS);
     config.retry.default.backoff = Backoff {
         base: Duration::from_millis(20),

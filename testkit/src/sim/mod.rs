@@ -38,7 +38,7 @@ use nemesis::Nemesis;
 use operator::{Operator, Orders};
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 60] = [
+pub const KINDS: [&str; 62] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
@@ -80,6 +80,8 @@ pub const KINDS: [&str; 60] = [
     "handler: failed",
     "handler: panicked",
     "handler: rejected",
+    "memory: none for results",
+    "memory: read again",
     "message: given up",
     "message: poison pill",
     "handler: stuck",

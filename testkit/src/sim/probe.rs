@@ -67,6 +67,8 @@ fn count(journal: &Journal, effect: &Effect) {
         Effect::DeadLetter(GivenUp { cause: Cause::AttemptsUsedUp, .. }) => "message: given up",
         Effect::DeadLetter(GivenUp { cause: Cause::PoisonPill, .. }) => "message: poison pill",
         Effect::Handle { solo: true, .. } => "handler: solo",
+        Effect::Handle { at_any_cost: true, .. } => "memory: none for results",
+        Effect::ReadAgain { .. } => "memory: read again",
         Effect::Commit { .. } => "transaction: commit sent",
         Effect::Assign(_) => "group: assigned",
         Effect::Unassign(_) => "group: unassigned",

@@ -160,7 +160,7 @@ pub fn expected(value: &[u8], world: &World) -> Vec<Expected> {
         Expected {
             topic: topic.clone(),
             key: (!id.is_multiple_of(5)).then(|| format!("k{}", id % 7)),
-            value: format!("{text}>{n}"),
+            value: format!("{text}>{n}{}", "-".repeat(world.output_padding)),
             partition: if id.is_multiple_of(3) { partition } else { None },
         }
     };

@@ -58,6 +58,10 @@ pub struct World {
     pub history: Duration,
     /// How many records fit into a producer's queue.
     pub queue_messages: usize,
+    /// How much memory a worker has for messages and results.
+    pub memory_bytes: usize,
+    /// How much longer each output is than it need be.
+    pub output_padding: usize,
     /// One of so many messages ends the process that handles it; `None`: none does.
     pub pill_of: Option<u32>,
     /// Handlers in a thousand that sleep.
@@ -113,6 +117,8 @@ impl World {
             metadata_bytes: 4_096,
             history: Duration::from_secs(24 * 60 * 60),
             queue_messages: 100_000,
+            memory_bytes: 64 << 20,
+            output_padding: 0,
             pill_of: None,
             sleeps_per_mille: 0,
             sleep_longest: Duration::ZERO,
@@ -128,7 +134,7 @@ impl World {
     pub fn draw(seed: u64) -> Self {
         let world = Self::unordered(seed).ordered(&mut rng(seed, "order"));
         let world = world.lettered(&mut rng(seed, "letters")).queued(&mut rng(seed, "queue"));
-        let world = world.forgetful(&mut rng(seed, "history"));
+        let world = world.forgetful(&mut rng(seed, "history")).short(&mut rng(seed, "memory"));
         Self { orders_pause: Self::draw_orders(&mut rng(seed, "orders")), ..world }
     }
 
@@ -205,6 +211,13 @@ impl World {
         Self { history, ..self }
     }
 
+    /// In some worlds hardly more than a message fits into the memory, or not even an output.
+    fn short(self, rng: &mut StdRng) -> Self {
+        let memory_bytes = [1_000, 8_000, 40_000, 64 << 20, 64 << 20][rng.random_range(0..5)];
+        let output_padding = [0, 0, 300, 5_000][rng.random_range(0..4)];
+        Self { memory_bytes, output_padding, ..self }
+    }
+
     /// Whether the handler never accepts this message.
     pub fn is_hopeless(&self, id: u64) -> bool {
         self.letters.is_some() && id % 13 == 5
@@ -231,6 +244,10 @@ impl World {
             + self.max_poll_interval_ms
             + 35_000;
         let work = self.sleep_longest * self.messages;
+        // With hardly any memory one message is handled after another, each in a transaction.
+        let is_short = self.memory_bytes < 1 << 20;
+        let each = self.commit_interval + Duration::from_millis(100);
+        let work = if is_short { work + each * self.messages } else { work };
         // Each pill ends a few processes before it is found, and a few more when it is tried. What
         // they held is waited for each time.
         let pills = self.pill_of.map_or(0, |of| self.messages / of + 1);
