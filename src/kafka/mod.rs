@@ -266,6 +266,16 @@ pub struct Unsent {
     pub error: KafkaError,
 }
 
+/// Outputs that Kafka refused, as numbers: the first output that [`Producer::send`] took since
+/// [`Producer::begin`] is 0, the next one 1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Each of these is to blame.
+    pub named: Vec<u64>,
+    /// At least one of these is to blame; which, Kafka does not say.
+    pub among: Vec<u64>,
+}
+
 /// A transactional producer, driven by one thread.
 ///
 /// Calls follow librdkafka's transactional API (`rdkafka.h`, "Transactional producer API").
@@ -318,6 +328,10 @@ pub trait Producer: Send + 'static {
         in_flight: usize,
         timeout: Duration,
     ) -> impl Future<Output = Result<(), KafkaError>> + Send;
+
+    /// Which outputs of this transaction delivery reports have told to be refused for what they
+    /// are, and not for how Kafka is.
+    fn refused(&self) -> Refused;
 
     /// Adds consumed offsets to the transaction, with the group metadata of this moment.
     fn send_offsets(

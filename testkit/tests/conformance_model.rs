@@ -29,6 +29,11 @@ impl Cluster for Model {
         }
     }
 
+    async fn create_compacted_topic(&self, name: &str, partitions: u32) {
+        self.0.create_topic(name, partitions);
+        self.0.compact(name);
+    }
+
     async fn set_max_message_bytes(&self, topic: &str, bytes: usize) {
         self.0.set_max_message_bytes(topic, bytes);
     }

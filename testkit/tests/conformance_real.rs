@@ -50,6 +50,10 @@ impl Cluster for Real {
         self.0.create_topic_with(name, partitions, &configs).unwrap();
     }
 
+    async fn create_compacted_topic(&self, name: &str, partitions: u32) {
+        self.0.create_topic_with(name, partitions, &[("cleanup.policy", "compact")]).unwrap();
+    }
+
     async fn set_max_message_bytes(&self, topic: &str, bytes: usize) {
         self.0.alter_topic(topic, &[("max.message.bytes", &bytes.to_string())]).unwrap();
     }

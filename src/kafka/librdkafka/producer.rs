@@ -40,7 +40,7 @@ use super::rights::Names;
 use super::seen::Seen;
 use super::settings;
 use super::topics::Topics;
-use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Sizes, Unsent};
+use crate::kafka::{CommitOffset, ErrorKind, KafkaError, Output, Producer, Refused, Sizes, Unsent};
 
 /// How long a flush goes on before it is looked at whether a record has failed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -69,6 +69,8 @@ pub struct LibrdProducer {
     seen: Seen,
     /// Since the events were read.
     sent: usize,
+    /// How many records were taken in this transaction.
+    taken: usize,
 }
 
 /// How many outputs, from the first on, go to the same partition and are only key and value.
@@ -129,6 +131,7 @@ impl LibrdProducer {
             names: Names::of_producer(config, transactional_id),
             seen: Seen::default(),
             sent: 0,
+            taken: 0,
         })
     }
 
@@ -202,14 +205,17 @@ impl LibrdProducer {
         let end = first + plain.max(1);
         // For one alone a list is only an allocation more.
         let sent = if plain > 1 {
-            raw::produce_batch(&topic.handle, (outputs, first..end), &mut self.held)
+            let records = (outputs, first..end, self.taken);
+            raw::produce_batch(&topic.handle, records, &mut self.held)
         } else {
-            raw::produce(native, &topic.handle, (outputs, first), mark, &mut self.held)
+            let record = (outputs, first, self.taken);
+            raw::produce(native, &topic.handle, record, mark, &mut self.held)
                 .map_err(|failure| (first, failure))
         };
         let taken = sent.as_ref().map_or_else(|(index, _)| *index, |()| end);
         topic.sent(&outputs[first..taken]);
         self.sent += taken - first;
+        self.taken += taken - first;
         sent.map_err(|(index, failure)| Unsent {
             index,
             error: refused(native, &outputs[index], failure),
@@ -295,6 +301,7 @@ impl Producer for LibrdProducer {
         self.held.release(self.base.client().native_client());
         self.topics.forget_sent();
         self.seen = Seen::default();
+        self.taken = 0;
         raw::begin_transaction(self.native()).map_err(self.error("begin_transaction"))
     }
 
@@ -343,6 +350,10 @@ impl Producer for LibrdProducer {
                 self.while_draining(flush).map_err(self.error("flush"))?;
             }
         }
+    }
+
+    fn refused(&self) -> Refused {
+        self.seen.refused.clone()
     }
 
     async fn send_offsets(

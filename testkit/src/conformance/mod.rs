@@ -10,6 +10,7 @@ mod fetching;
 mod groups;
 mod questions;
 mod reader;
+mod refusals;
 mod sizes;
 mod transactions;
 
@@ -17,6 +18,7 @@ pub use fetching::*;
 pub use groups::*;
 pub use questions::*;
 pub use reader::Reader;
+pub use refusals::*;
 pub use sizes::*;
 pub use transactions::*;
 
@@ -109,6 +111,9 @@ pub trait Cluster {
         max_message_bytes: Option<usize>,
     ) -> impl Future<Output = ()>;
 
+    /// Creates a compacted topic and waits until it is there.
+    fn create_compacted_topic(&self, name: &str, partitions: u32) -> impl Future<Output = ()>;
+
     /// Changes a topic's `max.message.bytes`; it may take a moment until it holds.
     fn set_max_message_bytes(&self, topic: &str, bytes: usize) -> impl Future<Output = ()>;
 
@@ -172,6 +177,9 @@ macro_rules! conformance_tests {
             record_too_large_for_the_topic_fails_at_flush
             record_too_large_for_the_producer_fails_at_send
             outputs_of_one_call_keep_their_order
+            records_without_a_key_for_a_compacted_topic_are_named
+            a_batch_that_is_too_large_names_no_record
+            what_is_sent_behind_a_refused_batch_does_not_hide_it
             max_message_bytes_is_told
             max_message_bytes_of_an_unknown_topic
             computed_size_is_what_the_broker_compares

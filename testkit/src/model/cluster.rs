@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use countersign::kafka::{ErrorKind, KafkaError, Output, TopicPartition, batch_bytes};
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
@@ -21,12 +22,19 @@ use super::transactions::Transaction;
 pub(super) struct Topic {
     pub(super) id: [u8; 16],
     pub(super) max_message_bytes: usize,
+    /// Whether `cleanup.policy` is `compact`. Nothing is ever removed, but records need a key.
+    pub(super) is_compacted: bool,
     pub(super) logs: Vec<Log>,
 }
 
 impl Topic {
     pub(super) fn partition_count(&self) -> u32 {
         u32::try_from(self.logs.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether it takes a record, whatever its size.
+    pub(super) fn takes(&self, output: &Output) -> bool {
+        output.key.is_some() || !self.is_compacted
     }
 
     pub(super) fn log(&self, partition: u32) -> Option<&Log> {
@@ -87,6 +95,8 @@ pub(super) struct State {
     pub(super) held: Vec<Request>,
     pub(super) faults: Faults,
     pub(super) outage: Option<Outage>,
+    /// When what is on the way to the broker has arrived, and more can be sent.
+    pub(super) way_free: Instant,
     pub(super) version: u64,
     events: BTreeMap<(Instant, u64), Event>,
     last_number: u64,
@@ -108,6 +118,7 @@ impl State {
             held: Vec::new(),
             faults: Faults::none(),
             outage: None,
+            way_free: now,
             version: 0,
             events: BTreeMap::new(),
             last_number: 0,
@@ -273,24 +284,28 @@ impl State {
         }
     }
 
-    fn produce(&mut self, sender: &Sender, outputs: &[Output]) -> Result<Reply, Code> {
-        for output in outputs {
-            let partition = TopicPartition::new(output.topic.clone(), output.partition);
-            let largest = self.topics.get(&output.topic).map(|topic| topic.max_message_bytes);
-            if largest.is_some_and(|largest| batch_bytes(output, None) > largest) {
-                return Err(Code::MessageTooLarge);
-            }
-            let log = self.log_mut(&partition).ok_or(Code::UnknownTopicOrPartition)?;
-            if log.epoch(sender.producer_id).is_some_and(|epoch| epoch > sender.epoch) {
-                return Err(Code::InvalidProducerEpoch);
-            }
-            let transaction = self.transaction_to_write(sender, &partition)?;
-            let now_ms = self.now_ms();
-            let Sender { producer_id, epoch, .. } = *sender;
-            let writer = Writer { producer_id, epoch, transaction };
-            if let Some(log) = self.log_mut(&partition) {
-                log.append(output, Some(writer), now_ms);
-            }
+    /// A batch of one partition is taken as a whole or not at all.
+    fn produce(&mut self, sender: &Sender, batch: &[Output]) -> Result<Reply, Code> {
+        let Some(first) = batch.first() else { return Ok(Reply::Done) };
+        let partition = TopicPartition::new(first.topic.clone(), first.partition);
+        let topic = self.topics.get(&first.topic);
+        let largest = topic.map(|topic| topic.max_message_bytes);
+        if largest.is_some_and(|largest| bytes_of(batch) > largest) {
+            return Err(Code::MessageTooLarge);
+        }
+        if topic.is_some_and(|topic| batch.iter().any(|output| !topic.takes(output))) {
+            return Err(Code::InvalidRecord);
+        }
+        let log = self.log_mut(&partition).ok_or(Code::UnknownTopicOrPartition)?;
+        if log.epoch(sender.producer_id).is_some_and(|epoch| epoch > sender.epoch) {
+            return Err(Code::InvalidProducerEpoch);
+        }
+        let transaction = self.transaction_to_write(sender, &partition)?;
+        let now_ms = self.now_ms();
+        let Sender { producer_id, epoch, .. } = *sender;
+        let writer = Writer { producer_id, epoch, transaction };
+        if let Some(log) = self.log_mut(&partition) {
+            batch.iter().for_each(|output| log.append(output, Some(writer), now_ms));
         }
         self.changed();
         Ok(Reply::Done)
@@ -308,6 +323,18 @@ impl State {
             return transaction.map(|t| t.number).ok_or(Code::InvalidProducerIdMapping);
         }
         self.verify_partition(sender, partition)
+    }
+}
+
+/// The bytes of a batch; for one of several records a little less, with what they share counted
+/// once.
+pub(super) fn bytes_of(batch: &[Output]) -> usize {
+    let own = |output: &Output| {
+        output.key.as_ref().map_or(0, Bytes::len) + output.value.as_ref().map_or(0, Bytes::len)
+    };
+    match batch {
+        [] => 0,
+        [first, rest @ ..] => batch_bytes(first, None) + rest.iter().map(own).sum::<usize>(),
     }
 }
 

@@ -42,8 +42,9 @@ impl ModelKafka {
             let mut id = [0xC5; 16];
             id[8..].copy_from_slice(&number.to_be_bytes());
             let logs = (0..partitions).map(|_| Log::default()).collect();
-            let former =
-                state.topics.insert(Arc::from(name), Topic { id, max_message_bytes, logs });
+            let is_compacted = false;
+            let topic = Topic { id, max_message_bytes, is_compacted, logs };
+            let former = state.topics.insert(Arc::from(name), topic);
             assert!(former.is_none(), "topic {name} exists");
             state.rebalance_subscribers(name);
         });
@@ -54,6 +55,15 @@ impl ModelKafka {
         self.with(|state| {
             if let Some(topic) = state.topics.get_mut(name) {
                 topic.max_message_bytes = max_message_bytes;
+            }
+        });
+    }
+
+    /// Compacts a topic from now on: it takes no records without a key, and keeps all others.
+    pub fn compact(&self, name: &str) {
+        self.with(|state| {
+            if let Some(topic) = state.topics.get_mut(name) {
+                topic.is_compacted = true;
             }
         });
     }

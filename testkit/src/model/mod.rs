@@ -58,6 +58,9 @@ pub struct ModelConfig {
     pub queue_max_messages: usize,
     /// The broker's `offset.metadata.max.bytes`.
     pub offset_metadata_max_bytes: usize,
+    /// How many bytes of records in a second get through to the broker, of all producers together;
+    /// `None`: any number, at once.
+    pub bytes_per_second: Option<u64>,
 }
 
 impl Default for ModelConfig {
@@ -68,6 +71,7 @@ impl Default for ModelConfig {
             marker_delay: Duration::from_millis(2),
             queue_max_messages: 100_000,
             offset_metadata_max_bytes: 4096,
+            bytes_per_second: None,
         }
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::kafka::{CommitOffset, ErrorKind, Header, KafkaError, Output, Producer, Unsent};
+use countersign::kafka::{
+    CommitOffset, ErrorKind, Header, KafkaError, Output, Producer, Refused, Unsent,
+};
 use countersign::provenance;
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
@@ -177,6 +179,11 @@ impl Producer for ModelProducer {
         self.state("flush", |producer| {
             producer.delivery_error.clone().map_or_else(|| producer.check_fatal(), Err)
         })
+    }
+
+    fn refused(&self) -> Refused {
+        let refused = |producer: &mut ProducerState| Ok(producer.refused.clone());
+        self.state("flush", refused).unwrap_or_default()
     }
 
     async fn send_offsets(

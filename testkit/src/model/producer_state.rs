@@ -1,10 +1,12 @@
 //! A producer's local states, as librdkafka keeps them, and the thread that sends for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::kafka::{ErrorKind, KafkaError, Output, Sizes, TopicPartition, batch_bytes};
+use countersign::kafka::{
+    ErrorKind, KafkaError, Output, Refused, Sizes, TopicPartition, batch_bytes,
+};
 use countersign_statemachine::Disposition;
 
 use super::cluster::{CONCURRENT_BACKOFF, Client, Event, State};
@@ -37,16 +39,19 @@ pub(super) struct ProducerState {
     client: u64,
     pub(super) transactional_id: Arc<str>,
     pub(super) transaction_timeout: Duration,
-    /// `message.max.bytes`.
-    record_bytes: usize,
+    sizes: Sizes,
     pub(super) sender: Option<Sender>,
     pub(super) stage: Stage,
     /// Partitions that `AddPartitionsToTxn` was sent for in this transaction.
     added: BTreeSet<TopicPartition>,
     pub(super) has_offsets: bool,
-    pub(super) queue: Vec<Output>,
+    /// What has no delivery report, numbered.
+    pub(super) queue: Vec<(u64, Output)>,
+    /// How many outputs were taken in this transaction.
+    taken: u64,
     delivery: Delivery,
     pub(super) delivery_error: Option<KafkaError>,
+    pub(super) refused: Refused,
     pub(super) must_abort: bool,
     pub(super) fatal: Option<KafkaError>,
 }
@@ -62,14 +67,16 @@ impl ProducerState {
             client,
             transactional_id,
             transaction_timeout,
-            record_bytes: sizes.record_bytes as usize,
+            sizes,
             sender: None,
             stage: Stage::New,
             added: BTreeSet::new(),
             has_offsets: false,
             queue: Vec::new(),
+            taken: 0,
             delivery: Delivery::Idle,
             delivery_error: None,
+            refused: Refused::default(),
             must_abort: false,
             fatal: None,
         }
@@ -116,7 +123,9 @@ impl ProducerState {
         self.added.clear();
         self.has_offsets = false;
         self.queue.clear();
+        self.taken = 0;
         self.delivery_error = None;
+        self.refused = Refused::default();
         self.must_abort = false;
     }
 
@@ -170,6 +179,29 @@ fn conflict(call: &'static str) -> KafkaError {
     KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
 }
 
+/// Records as they go in one batch each: those of one partition, as many as fit.
+fn batches(sent: &[(u64, Output)], sizes: Sizes) -> Vec<Vec<(u64, Output)>> {
+    let mut batches: Vec<Vec<(u64, Output)>> = Vec::new();
+    let mut open: BTreeMap<TopicPartition, (usize, usize)> = BTreeMap::new();
+    for (number, output) in sent {
+        let bytes = batch_bytes(output, None);
+        let partition = TopicPartition::new(output.topic.clone(), output.partition);
+        let (nth, held) = open.get(&partition).copied().unwrap_or((batches.len(), 0));
+        let fits = held + bytes <= sizes.batch_bytes as usize;
+        match batches.get_mut(nth).filter(|_| fits) {
+            Some(batch) => {
+                batch.push((*number, output.clone()));
+                open.insert(partition, (nth, held + bytes));
+            }
+            None => {
+                open.insert(partition, (batches.len(), bytes));
+                batches.push(vec![(*number, output.clone())]);
+            }
+        }
+    }
+    batches
+}
+
 impl State {
     /// Sends what is queued, as the producer's own thread does.
     pub(super) fn deliver(&mut self, handle: u64) {
@@ -189,10 +221,18 @@ impl State {
             Some(Fault::CrashBefore) => return self.crash(client),
             _ => {}
         }
+        let later = self.way_free.saturating_duration_since(self.now);
+        if self.config.bytes_per_second.is_some() && !later.is_zero() {
+            return self.delay_delivery(handle, later);
+        }
+        let sent = self.take_queue(handle);
         if fault != Some(Fault::RequestLost) {
-            match self.deliver_queue(handle) {
+            match self.deliver_batches(handle, &sent) {
                 Ok(()) => {}
                 Err(Code::ConcurrentTransactions) => {
+                    if let Some(producer) = self.producers.get_mut(&handle) {
+                        producer.queue.splice(..0, sent);
+                    }
                     self.delay_delivery(handle, CONCURRENT_BACKOFF);
                     return;
                 }
@@ -202,13 +242,43 @@ impl State {
         if matches!(fault, Some(Fault::RequestLost | Fault::ReplyLost)) {
             self.fail_delivery(handle, Code::TimedOut);
         }
-        if let Some(producer) = self.producers.get_mut(&handle) {
-            producer.queue.clear();
-        }
         if fault == Some(Fault::CrashAfter) {
             self.crash(client);
         }
+        self.deliver_more(handle);
         self.changed();
+    }
+
+    /// Takes what goes in one request: all, or a batch where the way to the broker is slow.
+    fn take_queue(&mut self, handle: u64) -> Vec<(u64, Output)> {
+        let Some(producer) = self.producers.get_mut(&handle) else { return Vec::new() };
+        let Some(bytes_per_second) = self.config.bytes_per_second else {
+            return std::mem::take(&mut producer.queue);
+        };
+        let mut bytes = 0;
+        let most = producer.sizes.batch_bytes as usize;
+        let fits = |(_, output): &&(u64, Output)| {
+            let room = bytes < most;
+            bytes += batch_bytes(output, None);
+            room
+        };
+        let count = producer.queue.iter().take_while(fits).count();
+        let micros = bytes as u64 * 1_000_000 / bytes_per_second.max(1);
+        self.way_free = self.now + Duration::from_micros(micros);
+        producer.queue.drain(..count).collect()
+    }
+
+    /// What was not taken goes when the way is free again. What cannot be part of the transaction
+    /// any more is given up.
+    fn deliver_more(&mut self, handle: u64) {
+        let later = self.way_free.saturating_duration_since(self.now);
+        let Some(producer) = self.producers.get_mut(&handle) else { return };
+        if producer.must_abort {
+            producer.queue.clear();
+        }
+        if !producer.queue.is_empty() {
+            self.delay_delivery(handle, later);
+        }
     }
 
     /// Goes on with what a frozen process had queued.
@@ -236,15 +306,15 @@ impl State {
         self.schedule(self.now + delay, Event::Deliver { producer: handle });
     }
 
-    fn deliver_queue(&mut self, handle: u64) -> Result<(), Code> {
+    fn deliver_batches(&mut self, handle: u64, sent: &[(u64, Output)]) -> Result<(), Code> {
         let Some(producer) = self.producers.get(&handle) else { return Ok(()) };
         let Some(sender) = producer.sender.clone() else { return Ok(()) };
-        let (added, queue) = (producer.added.clone(), producer.queue.clone());
+        let (added, sizes) = (producer.added.clone(), producer.sizes);
         let partition =
             |output: &Output| TopicPartition::new(output.topic.clone(), output.partition);
-        let new: BTreeSet<_> = queue
+        let new: BTreeSet<_> = sent
             .iter()
-            .map(partition)
+            .map(|(_, output)| partition(output))
             .filter(|partition| !added.contains(partition) && self.log_mut(partition).is_some())
             .collect();
         if !new.is_empty() {
@@ -255,13 +325,43 @@ impl State {
                 producer.added.extend(new);
             }
         }
-        for output in queue {
-            let request = Request::Produce { sender: sender.clone(), outputs: vec![output] };
+        for batch in batches(sent, sizes) {
+            let (numbers, outputs): (Vec<u64>, Vec<Output>) = batch.into_iter().unzip();
+            let request = Request::Produce { sender: sender.clone(), outputs: outputs.clone() };
             if let Err(code) = self.execute(&request) {
+                self.refuse(handle, code, &numbers, &outputs);
                 self.fail_delivery(handle, code);
             }
         }
         Ok(())
+    }
+
+    /// Tells which records of a batch are to blame, as far as a broker does.
+    fn refuse(&mut self, handle: u64, code: Code, numbers: &[u64], outputs: &[Output]) {
+        let topic = outputs.first().and_then(|first| self.topics.get(&first.topic));
+        let is_wrong = |output: &Output| topic.is_some_and(|topic| !topic.takes(output));
+        let wrong: Vec<u64> = numbers
+            .iter()
+            .zip(outputs)
+            .filter(|(_, output)| is_wrong(output))
+            .map(|(number, _)| *number)
+            .collect();
+        let named = if code == Code::InvalidRecord {
+            wrong
+        } else if code == Code::UnknownTopicOrPartition || numbers.len() == 1 {
+            numbers.to_vec()
+        } else {
+            Vec::new()
+        };
+        let Some(producer) = self.producers.get_mut(&handle) else { return };
+        if !code.delivery_error().is_refusal() {
+            return;
+        }
+        if named.is_empty() {
+            producer.refused.among.extend(numbers);
+        } else {
+            producer.refused.named.extend(named);
+        }
     }
 
     fn fail_delivery(&mut self, handle: u64, code: Code) {
@@ -281,14 +381,15 @@ impl State {
         if producer.stage != Stage::Open || producer.must_abort {
             return refuse(ErrorKind::Other, Disposition::Abortable, "erroneous state");
         }
-        if batch_bytes(output, None) > producer.record_bytes {
+        if batch_bytes(output, None) > producer.sizes.record_bytes as usize {
             let message = "message size too large";
             return refuse(ErrorKind::TooLarge, Disposition::Abortable, message);
         }
         if producer.queue.len() >= longest_queue {
             return refuse(ErrorKind::QueueFull, Disposition::Retriable, "queue full");
         }
-        producer.queue.push(output.clone());
+        producer.queue.push((producer.taken, output.clone()));
+        producer.taken += 1;
         if producer.delivery == Delivery::Idle {
             producer.delivery = Delivery::Due;
             self.schedule(at, Event::Deliver { producer: handle });

@@ -62,6 +62,7 @@ pub(super) enum Code {
     IllegalGeneration,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    InvalidRecord,
     InvalidTxnState,
     MessageTooLarge,
     OffsetMetadataTooLarge,
@@ -92,6 +93,9 @@ impl Code {
             }
             Self::InvalidProducerIdMapping => {
                 (ErrorKind::Other, Disposition::Abortable, "producer id not known to the id")
+            }
+            Self::InvalidRecord => {
+                (ErrorKind::Rejected, Disposition::Abortable, "the broker does not take a record")
             }
             Self::InvalidTxnState => (
                 ErrorKind::InvalidTransactionState,
@@ -134,6 +138,7 @@ impl Code {
             | Self::IllegalGeneration
             | Self::InvalidProducerEpoch
             | Self::InvalidProducerIdMapping
+            | Self::InvalidRecord
             | Self::InvalidTxnState
             | Self::MessageTooLarge
             | Self::OffsetMetadataTooLarge

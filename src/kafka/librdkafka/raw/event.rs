@@ -277,6 +277,18 @@ impl<'a> Message<'a> {
         self.failure().map(|failure| Failure::of(failure.code, words()))
     }
 
+    /// The number with which a record was handed over that this is the report of.
+    pub(in super::super) fn number(&self) -> usize {
+        self.get()._private.addr()
+    }
+
+    /// Where the broker's words about a record are that was not delivered. They must not be read:
+    /// librdkafka 2.12.1 frees them with the broker's answer. But equal words are in one place.
+    pub(in super::super) fn words_place(&self) -> usize {
+        // SAFETY: the message is alive and a delivery report, of which this reads a field.
+        unsafe { rd::rd_kafka_message_produce_errstr(self.raw.as_ptr()) }.addr()
+    }
+
     /// The partition it is from or for.
     pub(in super::super) fn place(&self) -> Option<TopicPartition> {
         let topic = String::from_utf8_lossy(self.topic());

@@ -127,18 +127,20 @@ fn number_of(output: &Output) -> Result<i32, Failure> {
 
 /// Hands outputs of one topic and partition over, of which each is a key and a value and nothing
 /// else: what `rd_kafka_produce_batch` can carry. It asks for clock, topic and partition once, and
-/// `rd_kafka_producev` for each record. `held` is the client's that the topic is of.
+/// `rd_kafka_producev` for each record. `held` is the client's that the topic is of. Delivery
+/// reports tell the numbers of the records, from `number` on.
 ///
 /// # Errors
 /// The index of the first that was not taken, and why. If it is too large, those behind it are
 /// taken.
 pub(in super::super) fn produce_batch(
     topic: &Topic,
-    (outputs, which): (&Arc<Vec<Output>>, Range<usize>),
+    (outputs, which, number): (&Arc<Vec<Output>>, Range<usize>, usize),
     held: &mut Held,
 ) -> Result<(), (usize, Failure)> {
     let first = which.start;
-    let mut messages: Vec<_> = outputs[which].iter().map(message).collect();
+    let numbered = (number..).zip(&outputs[which]);
+    let mut messages: Vec<_> = numbered.map(|(number, output)| message(output, number)).collect();
     let count = c_int::try_from(messages.len()).unwrap_or(c_int::MAX);
     let partition = number_of(&outputs[first]).map_err(|failure| (first, failure))?;
     held.keep(outputs);
@@ -156,7 +158,7 @@ pub(in super::super) fn produce_batch(
 }
 
 /// A message that points to the output's key and value.
-fn message(output: &Output) -> rd::rd_kafka_message_t {
+fn message(output: &Output, number: usize) -> rd::rd_kafka_message_t {
     let (payload, len) = pointer(output.value.as_deref());
     let (key, key_len) = pointer(output.key.as_deref());
     rd::rd_kafka_message_t {
@@ -168,15 +170,15 @@ fn message(output: &Output) -> rd::rd_kafka_message_t {
         key,
         key_len,
         offset: 0,
-        _private: ptr::null_mut(),
+        _private: ptr::without_provenance_mut(number),
     }
 }
 
-/// Hands one of the outputs over. `held` is this client's.
+/// Hands one of the outputs over. `held` is this client's; the delivery report tells the number.
 pub(in super::super) fn produce(
     client: &NativeClient,
     topic: &Topic,
-    (outputs, index): (&Arc<Vec<Output>>, usize),
+    (outputs, index, number): (&Arc<Vec<Output>>, usize, usize),
     mark: Option<&[u8]>,
     held: &mut Held,
 ) -> Result<(), Failure> {
@@ -207,6 +209,8 @@ pub(in super::super) fn produce(
             output.timestamp.unwrap_or(0),
             rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS,
             headers.0,
+            rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE,
+            ptr::without_provenance_mut::<c_void>(number),
             rd::rd_kafka_vtype_t::RD_KAFKA_VTYPE_END,
         )
     };
