@@ -110,7 +110,7 @@ proptest! {
         world.heal();
         let blamed = world.suspected();
         prop_assert!(blamed.iter().all(|(_, _, is_pill)| *is_pill), "{blamed:?}");
-        let pills = lens.iter().any(|len| *len > 20);
+        let pills = lens.iter().any(|len| *len > 21);
         prop_assert!(!pills || blamed.len() >= 3, "{lens:?}: {blamed:?}");
     }
 
