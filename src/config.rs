@@ -229,6 +229,7 @@ impl Config {
             commit_pause: self.commit_pause,
             write_pause: (self.commit_interval / 10).min(WRITE_PAUSE_MAX),
             transaction_records: self.transaction_records,
+            transaction_bytes: self.memory_bytes as u64 / 2,
             transaction_timeout: Duration::from_millis(u64::from(
                 self.cluster.transaction_timeout_ms,
             )),

@@ -101,7 +101,9 @@ impl Processor {
         let mut incarnation = incarnation;
         loop {
             let result = match start(incarnation) {
-                Ok(driver) => unless_it_panics("worker", driver.run()).await.and_then(|run| run),
+                Ok(driver) => {
+                    unless_it_panics("worker", Box::pin(driver.run())).await.and_then(|run| run)
+                }
                 Err(error) => Err(error),
             };
             match result {

@@ -174,14 +174,16 @@ impl Driver {
             parts,
         };
         self.slots.order(slot, Order::Send(sending));
-        self.weigh(number, cost);
+        self.weigh(number, span.len(), cost);
     }
 
-    fn weigh(&mut self, number: u64, (messages, results): (usize, usize)) {
+    fn weigh(&mut self, number: u64, count: u64, (messages, results): (usize, usize)) {
+        let bytes = (messages + results) as u64;
         let (messages, results) = self.memory.fill(number, messages, results);
         if self.budget.is_large(messages, results) {
             self.handle(Input::Large { number });
         }
+        self.handle(Input::Weighed { number, messages: count, bytes });
     }
 
     fn commit(&mut self, slot: u32, offsets: Vec<Position>) {
@@ -212,16 +214,15 @@ impl Driver {
         slot: u32,
         call: Call,
         error: KafkaError,
-        place: Option<(PartitionId, u64)>,
+        refusal: Option<Refusal>,
     ) {
         tracing::debug!(slot, ?call, %error, "a producer call failed");
         let (disposition, message) = (error.disposition, error.to_string());
         if error.kind == ErrorKind::TooLarge {
             self.destinations.limits.doubt();
         }
-        let refusal = error
-            .is_refusal()
-            .then(|| place.map_or(Refusal::Someones, |(id, offset)| Refusal::Of(id, offset)));
+        let unknown = || Refusal::Among(Vec::new());
+        let refusal = error.is_refusal().then(|| refusal.unwrap_or_else(unknown));
         self.refused = Some(error);
         let event = SlotEvent::Failed { call, disposition, refusal, message };
         self.handle(Input::Slot(slot, event));

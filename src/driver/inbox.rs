@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_statemachine::PartitionId;
-use countersign_statemachine::worker::{Call, Failure, Obstacle, SlotEvent};
+use countersign_statemachine::worker::{Call, Failure, Obstacle, Refusal, SlotEvent};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::RunError;
@@ -58,8 +58,8 @@ pub(crate) enum News {
 pub(crate) enum SlotNews {
     /// An order was carried out.
     Done(SlotEvent),
-    /// A call failed for good, at the outputs of a message if there is a place.
-    Failed { call: Call, error: KafkaError, place: Option<(PartitionId, u64)> },
+    /// A call failed for good; whose outputs were refused, if it is known.
+    Failed { call: Call, error: KafkaError, refusal: Option<Refusal> },
     /// The loop hangs, or has panicked.
     Trouble(Trouble),
 }

@@ -29,6 +29,7 @@ mod relay;
 mod results;
 mod run;
 mod scout;
+mod sent;
 mod shelf;
 mod siblings;
 mod slot;

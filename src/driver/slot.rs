@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::worker::{Call, SlotEvent, is_suspicious};
+use countersign_statemachine::worker::{Call, Refusal, SlotEvent, is_suspicious};
 use countersign_statemachine::{Disposition, PartitionId, Span};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -22,6 +22,7 @@ use super::order::{Order, Sending, SlotConfig, name_of};
 use super::pulse::{GivenUp, Pulse};
 use super::reaper::Reaper;
 use super::results::Results;
+use super::sent::Sent;
 
 /// How many records may stay in the local queue when it is full, at first.
 const QUEUE_FULL_KEEP: usize = 10_000;
@@ -41,13 +42,16 @@ pub(super) struct SlotLoop<K: Kafka> {
     /// A call failed: what was ordered before the worker knew is passed over.
     failed: bool,
     outputs: BTreeMap<PartitionId, u64>,
+    sent: Sent,
+    /// Since when delivery reports of the open transaction are waited for.
+    waits: Option<Instant>,
     mark: String,
 }
 
 /// Why an order was not carried out.
 enum Undone {
-    /// A call failed, at the outputs of a message if there is a place.
-    Failed(Call, KafkaError, Option<(PartitionId, u64)>),
+    /// A call failed; whose outputs were refused, if it is known.
+    Failed(Call, KafkaError, Option<Refusal>),
     /// Another loop has the slot.
     GivenUp,
 }
@@ -99,6 +103,8 @@ impl<K: Kafka> SlotLoop<K> {
             begun: false,
             failed: false,
             outputs: BTreeMap::new(),
+            sent: Sent::default(),
+            waits: None,
             mark: String::new(),
         }
     }
@@ -124,9 +130,9 @@ impl<K: Kafka> SlotLoop<K> {
             match done {
                 Ok(None) => {}
                 Ok(Some(event)) => self.report(SlotNews::Done(event)),
-                Err(Undone::Failed(call, error, place)) => {
+                Err(Undone::Failed(call, error, refusal)) => {
                     self.failed = true;
-                    self.report(SlotNews::Failed { call, error, place });
+                    self.report(SlotNews::Failed { call, error, refusal });
                 }
                 Err(Undone::GivenUp) => {
                     tracing::warn!(slot = self.config.slot, ?call, took_us, "a lost call returned");
@@ -175,8 +181,7 @@ impl<K: Kafka> SlotLoop<K> {
         if let Some(former) = self.producer.take() {
             self.reaper.close(former);
         }
-        self.begun = false;
-        self.outputs.clear();
+        self.end();
         let (id, sizes) = (&self.config.transactional_id, *self.config.sizes.borrow());
         self.pulse.enter(name_of(Call::Open), CALL_TIMEOUT)?;
         let mut producer = self.kafka.producer(id, sizes).map_err(failed(Call::Open))?;
@@ -212,6 +217,7 @@ impl<K: Kafka> SlotLoop<K> {
         for &(span, ref results) in &sending.parts {
             let places = results.places(span);
             *self.outputs.entry(sending.id).or_default() += places.len() as u64;
+            self.sent.note(sending.id, results, places.clone());
             match &mark {
                 Some(mark) => self.send_marked(span, sending.id, results, mark).await?,
                 None => self.hand_over(places, sending.id, results).await?,
@@ -259,26 +265,52 @@ impl<K: Kafka> SlotLoop<K> {
                 }
                 Err(Unsent { index, error }) => {
                     let message = results.message_of(index).map(|offset| (id, offset));
-                    return Err(Undone::Failed(Call::Send, error, message));
+                    return Err(self.unsent(error, message).await);
                 }
             }
         }
     }
 
-    async fn make_room(&mut self, keep: usize) -> CallResult {
-        let timeout = self.config.transaction_timeout;
+    /// An output was not taken: for what it is, or because of one that was sent before it.
+    async fn unsent(&mut self, error: KafkaError, message: Option<(PartitionId, u64)>) -> Undone {
+        let is_of_another = !error.is_refusal() && error.disposition == Disposition::Abortable;
+        if is_of_another {
+            match self.delivered(0, CALL_TIMEOUT).await {
+                Err(Undone::GivenUp) => return Undone::GivenUp,
+                Err(Undone::Failed(call, earlier, refusal)) if earlier.is_refusal() => {
+                    return Undone::Failed(call, earlier, refusal);
+                }
+                Err(Undone::Failed(..)) | Ok(()) => {}
+            }
+        }
+        Undone::Failed(Call::Send, error, message.map(|message| Refusal::Of(vec![message])))
+    }
+
+    /// How long delivery reports may still be waited for: what is not delivered by then is aborted
+    /// while its transaction is not timed out, and something smaller is tried.
+    fn patience(&mut self) -> Duration {
+        let since = *self.waits.get_or_insert_with(Instant::now);
+        (self.config.transaction_timeout * 3 / 4).saturating_sub(since.elapsed())
+    }
+
+    /// Waits until at most `in_flight` records are without a delivery report.
+    async fn delivered(&mut self, in_flight: usize, timeout: Duration) -> CallResult {
         let (producer, watched) = self.watched(Call::Flush)?;
-        let room = watched.during(timeout, producer.flush(keep, timeout)).await?;
-        room.map_err(failed(Call::Flush))?;
+        let flushed = watched.during(timeout, producer.flush(in_flight, timeout)).await?;
+        let refused = producer.refused();
+        flushed.map_err(|error| Undone::Failed(Call::Flush, error, self.sent.refusal(&refused)))
+    }
+
+    async fn make_room(&mut self, keep: usize) -> CallResult {
+        let patience = self.patience();
+        self.delivered(keep, patience).await?;
         Ok(self.pulse.enter(name_of(Call::Send), CALL_TIMEOUT)?)
     }
 
     async fn flush(&mut self) -> CallResult<SlotEvent> {
         if self.begun {
-            let timeout = self.config.transaction_timeout;
-            let (producer, watched) = self.watched(Call::Flush)?;
-            let flushed = watched.during(timeout, producer.flush(0, timeout)).await?;
-            flushed.map_err(failed(Call::Flush))?;
+            let patience = self.patience();
+            self.delivered(0, patience).await?;
         }
         let outputs = self.outputs.iter().map(|(&id, &outputs)| (id, outputs)).collect();
         Ok(SlotEvent::Flushed { outputs })
@@ -331,7 +363,7 @@ impl<K: Kafka> SlotLoop<K> {
         // An error before it leaves copies of requests that may arrive late.
         let has_failed = std::mem::replace(&mut self.failed, false);
         if !self.begun {
-            self.outputs.clear();
+            self.end();
             return Ok(SlotEvent::Aborted { suspicious: has_failed });
         }
         let backoff = self.config.retry_backoff;
@@ -353,6 +385,8 @@ impl<K: Kafka> SlotLoop<K> {
     fn end(&mut self) {
         self.begun = false;
         self.outputs.clear();
+        self.sent = Sent::default();
+        self.waits = None;
     }
 }
 

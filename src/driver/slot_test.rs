@@ -8,7 +8,7 @@ use super::*;
 use crate::driver::watchdog::{MARGIN, Trouble};
 use crate::driver::{Host, Loops, Watchdog};
 use crate::kafka::{
-    Consumer, FakeAdmin, Group, Output, PollLimit, Polled, Sizes, TopicPartition, Waker,
+    Consumer, FakeAdmin, Group, Output, PollLimit, Polled, Refused, Sizes, TopicPartition, Waker,
 };
 
 #[derive(Clone)]
@@ -130,6 +130,10 @@ impl Producer for Slow {
     async fn flush(&mut self, _: usize, _: Duration) -> Result<(), KafkaError> {
         self.note("flush");
         Ok(())
+    }
+
+    fn refused(&self) -> Refused {
+        Refused::default()
     }
 
     async fn send_offsets(

@@ -149,7 +149,9 @@ impl Driver {
             SlotNews::Failed { error, .. } if error.kind == ErrorKind::FencedInstance => {
                 return Err(RunError::of_consumer(error, &self.member));
             }
-            SlotNews::Failed { call, error, place } => self.slot_failed(slot, call, error, place),
+            SlotNews::Failed { call, error, refusal } => {
+                self.slot_failed(slot, call, error, refusal);
+            }
             SlotNews::Trouble(Trouble::Panicked(error)) => return Err(error),
             SlotNews::Trouble(Trouble::Overdue(overdue)) => self.replace_slot(slot, &overdue)?,
         }

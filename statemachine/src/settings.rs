@@ -24,6 +24,9 @@ pub struct Settings {
     pub commit_pause: Duration,
     /// How many messages a transaction holds at most.
     pub transaction_records: u64,
+    /// How many bytes of memory the messages of a transaction hold at most, as far as it can be
+    /// told before they are weighed.
+    pub transaction_bytes: u64,
     /// After this the coordinator may have ended an open transaction by itself.
     pub transaction_timeout: Duration,
     /// How many messages one call of `Handle` covers at most. In order of the partition, twice as
@@ -91,6 +94,7 @@ impl Settings {
             commit_interval: Duration::from_millis(100),
             commit_pause: Duration::from_millis(5),
             transaction_records: 1_000_000,
+            transaction_bytes: u64::MAX,
             transaction_timeout: Duration::from_secs(10),
             handle_records: 8_000,
             takeover_records: 128,

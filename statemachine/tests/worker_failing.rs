@@ -184,7 +184,7 @@ fn a_dead_letter_that_is_refused_stops_the_worker() {
     fails(&mut story, 0, FailureKind::Permanent);
     story.after(200, Input::Tick);
     let (call, disposition) = (Call::Flush, Disposition::Abortable);
-    let (refusal, message) = (Some(Refusal::Of(P, 0)), "too large".to_owned());
+    let (refusal, message) = (Some(Refusal::Of(vec![(P, 0)])), "too large".to_owned());
     story.slot(0, SlotEvent::Failed { call, disposition, refusal, message });
     let mut stop = None;
     for _ in 0..4 {
@@ -200,7 +200,7 @@ fn a_dead_letter_that_is_refused_stops_the_worker() {
         // Alone, it is to blame.
         story.after(10_000, Input::Tick);
         story.after(200, Input::Tick);
-        let (refusal, message) = (Some(Refusal::Of(P, 0)), "too large".to_owned());
+        let (refusal, message) = (Some(Refusal::Of(vec![(P, 0)])), "too large".to_owned());
         story.slot(0, SlotEvent::Failed { call, disposition, refusal, message });
     }
     assert!(matches!(stop, Some(StopReason::Message { offset: 0, .. })), "{stop:?}");

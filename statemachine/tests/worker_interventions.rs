@@ -197,7 +197,7 @@ fn a_dead_letter_that_kafka_refuses_is_told_and_the_message_waits_again() {
     let effects = order(&mut story, Verb::DeadLetter, 0);
     drive(&mut story, effects, "flush");
     let (call, disposition) = (Call::Flush, Disposition::Abortable);
-    let (refusal, message) = (Some(Refusal::Of(P, 0)), "too large".to_owned());
+    let (refusal, message) = (Some(Refusal::Of(vec![(P, 0)])), "too large".to_owned());
     story.slot(0, SlotEvent::Failed { call, disposition, refusal, message });
     let effects = story.aborted(0);
     assert_eq!(answers(&effects), ["answer 7 LetterRefused(\"too large\")"]);

@@ -115,9 +115,12 @@ fn a_lane_whose_handler_is_busy_is_not_begun_again() {
     for offset in [0, 1] {
         begun.extend(story.after(200, Input::Tick));
         let (call, disposition) = (Call::Send, Disposition::Abortable);
-        let (refusal, message) = (Some(Refusal::Of(P, offset)), "too large".to_owned());
+        let (refusal, message) = (Some(Refusal::Of(vec![(P, offset)])), "too large".to_owned());
         begun.extend(story.slot(0, SlotEvent::Failed { call, disposition, refusal, message }));
         begun.extend(story.aborted(0));
+        // The dead letter of the first goes before the second is sent again.
+        begun.extend(story.flushed(0));
+        begun.extend(story.committed(0));
     }
     for write in 3..8 {
         begun.extend(story.after(200, Input::Tick));

@@ -86,7 +86,9 @@ fn mark_bystanders(batch: &mut [Undelivered]) {
     let (first, second, third) = (first.words_place, second.words_place, third.words_place);
     let usual = if first == second || first == third { first } else { second };
     if batch.iter().filter(|report| report.words_place != usual).count() == 1 {
-        batch.iter_mut().for_each(|report| report.is_bystander |= report.words_place == usual);
+        for report in batch {
+            report.is_bystander |= report.words_place == usual;
+        }
     }
 }
 

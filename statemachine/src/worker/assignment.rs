@@ -13,7 +13,7 @@ use super::partition::{Partition, Tenure};
 use super::recovery::recover;
 use super::refusal::Subject;
 use super::stop::StopReason;
-use super::transaction::{Slot, Transaction};
+use super::transaction::{Loss, Slot, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
 
@@ -133,7 +133,7 @@ impl Worker {
         }
         let open = |number| self.transactions.iter().any(|t| t.number == number && t.is_open());
         if let Some(number) = sent.into_iter().filter(|&number| open(number)).min() {
-            self.abort_from(number, "partitions of it were lost");
+            self.abort_from(number, Loss::Lost, "partitions of it were lost");
         }
     }
 
@@ -238,7 +238,7 @@ impl Worker {
         for id in &ids {
             let Some(partition) = self.partitions.remove(id) else { continue };
             self.note(partition.let_go(&aborting));
-            self.alone.remove(id);
+            self.suspects.forget(*id);
             self.refusals.end(Subject::Member(Denied::Reading(*id)));
             self.answer_all(&Obstacle::Moved, |of| of == *id);
             self.effects.push_back(Effect::Forget { partition: *id });

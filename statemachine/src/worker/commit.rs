@@ -15,7 +15,9 @@ use super::input::Denied;
 use super::notice::Notice;
 use super::partition::{Partition, Tenure};
 use super::refusal::Subject;
-use super::transaction::{Slot, Stage, Transaction};
+use super::sending::Pick;
+use super::suspects::Load;
+use super::transaction::{Loss, Slot, Stage, Transaction};
 use super::window::Phase;
 use super::{Time, Worker};
 
@@ -88,18 +90,20 @@ impl Worker {
     }
 
     /// Whether outputs of a partition are under way that those which follow must not overtake.
-    fn is_flushing(&self, id: PartitionId) -> bool {
+    pub(super) fn is_flushing(&self, id: PartitionId) -> bool {
         let keeps_order = self.settings.order != Order::None;
         let mut flushing = self.transactions.iter().filter(|t| t.stage == Stage::Flushing);
         keeps_order && flushing.any(|transaction| transaction.holds.contains(&id))
     }
 
     fn wants_transaction(&self) -> bool {
-        let flushing = self.transactions.iter().any(|t| t.stage == Stage::Flushing);
-        if flushing && !self.alone.is_empty() {
+        let mut flushed = self.transactions.iter().filter(|t| t.stage == Stage::Flushing);
+        let flushing = flushed.clone().next().is_some();
+        // Suspects may well be refused, and what follows would come to nothing with them.
+        if flushed.any(|transaction| transaction.load != Load::Others) {
             return false;
         }
-        if self.partitions.values().any(|p| p.has_finished() && !self.is_flushing(p.id)) {
+        if self.next_load().is_some() {
             return true;
         }
         // A position alone waits until all is acknowledged: it may be told with what follows.
@@ -132,7 +136,10 @@ impl Worker {
         self.last_begin = Some(self.now);
         self.set_slot(slot, Slot::Busy);
         let due = self.wanted.take().unwrap_or(self.now) + self.settings.commit_interval;
-        self.transactions.push_back(Transaction::new(self.numbers, slot, self.now, due));
+        // Without messages it is begun for a position alone.
+        let load = self.next_load().unwrap_or(Load::Others);
+        self.suspects.note_turn(&load);
+        self.transactions.push_back(Transaction::new(self.numbers, slot, (self.now, due), load));
         true
     }
 
@@ -141,19 +148,24 @@ impl Worker {
         if back.stage != Stage::Filling {
             return;
         }
-        let most = if self.alone.is_empty() { self.settings.transaction_records } else { 1 };
         // Each transaction starts with another partition, so that none is starved by the bound.
         let turn = usize::try_from(back.number).unwrap_or(0) % self.partitions.len().max(1);
         let ids: Vec<PartitionId> =
             self.partitions.keys().copied().filter(|id| !self.is_flushing(*id)).collect();
         let Some(back) = self.transactions.back_mut() else { return };
         for id in ids.iter().cycle().skip(turn).take(ids.len()) {
-            let left = most.saturating_sub(back.messages);
+            let room = self.measure.room(back, &self.settings);
             let Some(partition) = self.partitions.get_mut(id) else { continue };
-            if left == 0 {
+            if room == 0 {
                 break;
             }
-            for span in partition.take_finished(back.number, left, &self.settings) {
+            let suspects = self.suspects.of(*id);
+            let pick = match &back.load {
+                Load::Others if suspects.is_empty() => Pick::All,
+                Load::Others => Pick::Without(&suspects),
+                Load::Suspects { group, .. } => Pick::Only(group.get(id).map_or(&[], |s| &**s)),
+            };
+            for span in partition.take_finished(back.number, (room, pick), &self.settings) {
                 back.messages += span.len();
                 back.holds.insert(*id);
                 let (slot, number) = (back.slot, back.number);
@@ -164,22 +176,16 @@ impl Worker {
 
     fn close(&mut self) {
         let urgent = self.is_urgent() || self.partitions.values().any(Partition::hurries);
-        let alone = !self.alone.is_empty();
         // Behind another one it would be flushed only to wait, and what comes meanwhile as well.
         let ripe = self.transactions.len() == 1 && self.ripens().is_some_and(|at| at <= self.now);
         let Some(back) = self.transactions.back_mut() else { return };
-        let full = back.is_large || back.messages >= self.settings.transaction_records || alone;
+        let full = self.measure.room(back, &self.settings) == 0 || back.load != Load::Others;
         // Without messages it was begun for a position alone, and there is nothing to wait for.
         if back.stage == Stage::Filling && (full || ripe || urgent || back.messages == 0) {
             back.stage = Stage::Flushing;
+            back.closed = Some(self.now);
             self.last_close = Some(self.now);
             self.effects.push_back(Effect::Flush { slot: back.slot });
-        }
-    }
-
-    pub(super) fn on_large(&mut self, number: u64) {
-        if let Some(transaction) = self.transaction(number) {
-            transaction.is_large = true;
         }
     }
 
@@ -194,7 +200,9 @@ impl Worker {
     fn early_end(&self) -> Option<Time> {
         let back = self.transactions.back()?;
         let is_under_way = |phase| match phase {
-            Phase::Admitting { .. } | Phase::Ready | Phase::Running | Phase::Finished => true,
+            Phase::Admitting { .. } | Phase::Ready | Phase::Running => true,
+            // Suspects, and what follows them, do not join it.
+            Phase::Finished => self.suspects.is_empty(),
             Phase::Received | Phase::Waiting | Phase::Sent { .. } | Phase::Done => false,
         };
         let more = self.partitions.values().any(|p| p.window.any(is_under_way));
@@ -233,6 +241,7 @@ impl Worker {
         // Only a member is let commit.
         self.refusals.end(Subject::Producing);
         self.refusals.end(Subject::Member(Denied::Membership));
+        self.measure.committed(&transaction, &self.settings);
         let (mut moves, mut committed) = (Vec::new(), Vec::new());
         for sent in &transaction.sent {
             let id = sent.position.partition;
@@ -241,6 +250,9 @@ impl Worker {
                 continue;
             }
             let mut beyond = partition.window.spans(|phase| phase == Phase::Sent { number });
+            if !self.suspects.is_empty() {
+                self.suspects.clear(id, &beyond);
+            }
             let was_careful = partition.caution.until.is_some();
             moves.extend(partition.committed(number, sent));
             if was_careful && partition.caution.until.is_none() {
@@ -252,12 +264,6 @@ impl Worker {
             beyond.retain(|span| span.first > offset);
             self.effects.push_back(Effect::Release { partition: id, offset, beyond });
             committed.push(id);
-            if let Some(spans) = self.alone.get_mut(&id) {
-                spans.retain(|span| partition.window.holds_undone(*span));
-                if spans.is_empty() {
-                    self.alone.remove(&id);
-                }
-            }
         }
         self.note(moves);
         self.record_interventions(&committed);
@@ -274,13 +280,7 @@ impl Worker {
             self.notice(Notice::Decided { number, committed: false });
         }
         self.counts.aborted += 1;
-        // If one message is to blame, it alone waits, as any that failed: what was with it goes out
-        // at once, and is committed before that one is tried again.
-        if transaction.blamed.is_none() {
-            self.aborts_in_row = self.aborts_in_row.saturating_add(1);
-            let wait = self.settings.abort_backoff.wait(self.aborts_in_row, self.settings.seed);
-            self.resume_at = self.now + wait;
-        }
+        self.pause_after(&transaction);
         // The group waits: what is left is one more try, within the time for the last commit.
         let is_revoking = self.is_revoking();
         let mut moves = Vec::new();
@@ -291,12 +291,15 @@ impl Worker {
             }
         }
         // Its partition may have been given up meanwhile.
-        let blamed = transaction.blamed.filter(|(id, offset, _)| {
+        let mut blamed = transaction.blamed;
+        blamed.retain(|(id, offset, _)| {
             moves.iter().any(|moved| moved.partition == *id && moved.span.contains(*offset))
         });
         self.note(moves);
-        if let Some((id, offset, message)) = blamed {
-            self.blame(id, offset, message);
+        for (id, offset, message) in blamed {
+            if !self.stopped {
+                self.blame(id, offset, message);
+            }
         }
     }
 
@@ -309,22 +312,25 @@ impl Worker {
     }
 
     /// A transaction comes to nothing, and with it those that follow.
-    pub(super) fn abort(&mut self, number: u64, message: String) {
+    pub(super) fn abort(&mut self, number: u64, loss: Loss, message: String) {
         if let Some(transaction) = self.transaction(number) {
             transaction.stage = Stage::Aborting;
+            transaction.loss.get_or_insert(loss);
         }
         self.notice(Notice::Aborted { number, message });
-        self.abort_from(number + 1, "the transaction before it came to nothing");
+        let message = "the transaction before it came to nothing";
+        self.abort_from(number + 1, Loss::Followed, message);
     }
 
     /// Aborts every open transaction from `number` on. One whose end is under way is awaited.
-    pub(super) fn abort_from(&mut self, number: u64, message: &str) {
+    pub(super) fn abort_from(&mut self, number: u64, loss: Loss, message: &str) {
         let open = |t: &Transaction| t.number >= number && t.is_open();
         let aborted: Vec<u64> =
             self.transactions.iter().filter(|t| open(t)).map(|t| t.number).collect();
         for number in aborted {
             let Some(transaction) = self.transaction(number) else { continue };
             transaction.stage = Stage::Aborting;
+            transaction.loss.get_or_insert(loss);
             let slot = transaction.slot;
             self.effects.push_back(Effect::Abort { slot });
             self.notice(Notice::Aborted { number, message: message.to_owned() });

@@ -13,6 +13,7 @@ use super::input::{Failure, FailureKind};
 use super::notice::Notice;
 use super::schedule::Allowance;
 use super::stop::StopReason;
+use super::transaction::Loss;
 use super::window::Phase;
 use super::{Time, Worker};
 
@@ -79,8 +80,8 @@ impl Worker {
     fn abort_for(&mut self, (id, offset): (PartitionId, u64), number: u64, message: String) {
         let Some(transaction) = self.transaction(number) else { return };
         let slot = transaction.slot;
-        transaction.blamed = Some((id, offset, message.clone()));
-        self.abort(number, message);
+        transaction.blamed.push((id, offset, message.clone()));
+        self.abort(number, Loss::Refused, message);
         self.effects.push_back(Effect::Abort { slot });
     }
 

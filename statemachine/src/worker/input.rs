@@ -145,6 +145,15 @@ pub enum Input {
     },
     /// Which partitions of the topics have no commit, by number; answers `AskUncommitted`.
     Uncommitted(Vec<(PartitionId, Vec<u32>)>),
+    /// How much memory messages hold that are sent in a transaction; told once for each `Send`.
+    Weighed {
+        /// Which transaction.
+        number: u64,
+        /// How many messages.
+        messages: u64,
+        /// How many bytes they hold.
+        bytes: u64,
+    },
     /// Producers are made with other settings from now on.
     Outdated,
     /// An operator's order about one message; answered by [`Effect::Answer`].
@@ -201,13 +210,13 @@ pub enum SlotEvent {
     },
 }
 
-/// An output that Kafka does not take, however often it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Outputs that Kafka does not take, however often they are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// One of the transaction's messages; it is not known which.
-    Someones,
-    /// This message's.
-    Of(PartitionId, u64),
+    /// Those of one of these messages at least; if none is named, of any of the transaction's.
+    Among(Vec<(PartitionId, Span)>),
+    /// Those of each of these messages.
+    Of(Vec<(PartitionId, u64)>),
 }
 
 /// What a member of the group is not let do.

@@ -11,11 +11,12 @@
 //! ```
 //!
 //! The files: `window` knows how far each unfinished message is, `lanes` which waits for which,
-//! `schedule` what a partition does next, `partition` what it commits, `transaction` what a failed
-//! call leaves to do, `recovery` what a new owner makes of a partition. The worker joins them:
-//! `assignment` (who owns what), `leaving` (how a partition is let go), `first_starts` (what
-//! commits say of other partitions), `handling` (from received to finished), `commit` (from
-//! finished to done), `slots` (what the producers report), `refusal` (what Kafka does not allow),
+//! `schedule` what a partition does next, `sending` what it sends, `partition` what it commits,
+//! `transaction` what a failed call leaves to do, `recovery` what a new owner makes of a partition.
+//! The worker joins them: `assignment` (who owns what), `leaving` (how a partition is let go),
+//! `first_starts` (what commits say of other partitions), `handling` (from received to finished),
+//! `commit` (from finished to done), `measure` (how large a transaction may be), `suspects` (whose
+//! output was refused), `slots` (what the producers report), `refusal` (what Kafka does not allow),
 //! `intervention` (what an operator orders), `reading` and `memory` (what is left to others);
 //! `caution` and `trials` find messages that end the process.
 
@@ -32,6 +33,7 @@ mod journal;
 mod keys;
 mod lanes;
 mod leaving;
+mod measure;
 mod memory;
 mod notice;
 mod partition;
@@ -39,8 +41,10 @@ mod reading;
 mod recovery;
 mod refusal;
 mod schedule;
+mod sending;
 mod slots;
 mod stop;
+mod suspects;
 mod transaction;
 mod trials;
 mod window;
@@ -61,13 +65,14 @@ use std::time::Duration;
 use crate::breaker::Breaker;
 use crate::entry::{Entry, Moved, PartitionId};
 use crate::settings::Settings;
-use crate::span::Span;
 
 use assignment::{Drain, Rebalance};
 use intervention::Pending;
 use journal::Journal;
+use measure::Measure;
 use partition::{Partition, Tenure};
 use refusal::Refusals;
+use suspects::Suspects;
 use transaction::{Slot, Transaction};
 use trials::Solo;
 
@@ -117,9 +122,8 @@ pub struct Worker {
     last_close: Option<Time>,
     aborts_in_row: u32,
     resume_at: Time,
-    /// Messages that were part of a transaction with a refused output: until they are done, each is
-    /// sent in a transaction of its own.
-    alone: BTreeMap<PartitionId, Vec<Span>>,
+    measure: Measure,
+    suspects: Suspects,
     /// The partition whose handler was begun last.
     served: Option<PartitionId>,
     /// The partition of the message that was tried last.
@@ -163,7 +167,8 @@ impl Worker {
             last_close: None,
             aborts_in_row: 0,
             resume_at: now,
-            alone: BTreeMap::new(),
+            measure: Measure::NEW,
+            suspects: Suspects::default(),
             served: None,
             tried: None,
             solo: Solo::NO,
@@ -189,6 +194,11 @@ impl Worker {
 
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Time) {
+        if let Input::Weighed { number, messages, bytes } = input
+            && !self.is_filled_by(number, messages, bytes)
+        {
+            return;
+        }
         self.now = self.now.max(now);
         if self.stopped {
             return;
@@ -229,7 +239,7 @@ impl Worker {
             Input::Intervene(id, order) => self.on_intervene(id, order),
             Input::Drain => self.on_drain(),
             Input::StoreFailed(message) => self.stop(Err(StopReason::Store(message))),
-            Input::Tick => {}
+            Input::Weighed { .. } | Input::Tick => {}
         }
         self.advance();
     }

@@ -1,4 +1,4 @@
-//! What a partition does next: which messages are admitted, handled and sent.
+//! What a partition does next: which messages are admitted and handled; `sending` has which are sent.
 //!
 //! Only what its commit can tell is begun. The metadata of a commit is bounded, and it lists what
 //! is done beyond the position and what has failed. [`Partition::fits`] is asked before a message
@@ -12,7 +12,7 @@ use crate::span::Span;
 use crate::state::Outcome;
 
 use super::lanes::Quota;
-use super::partition::{Partition, Room, Tenure};
+use super::partition::{Partition, Tenure};
 use super::window::Phase;
 
 /// How many runs of a partition are admitted at once: while one is handled the next is flushed.
@@ -261,82 +261,6 @@ impl Partition {
     pub(crate) fn admit_again(&mut self, offset: u64, write: u64) {
         self.window.set(Span::one(offset), Phase::Admitting { write });
         self.refresh(Span::one(offset));
-    }
-
-    /// What is finished and not preceded by an open message of its lane: an output may not overtake
-    /// that of an earlier message.
-    fn free(&self) -> impl Iterator<Item = Span> + '_ {
-        let parts = self.window.finished().flat_map(|span| self.lanes.of(span));
-        let is_free = |(lane, span): &(u64, Span)| {
-            self.lanes.first_open(*lane).is_none_or(|first| span.first < first)
-        };
-        parts.filter(is_free).map(|(_, span)| span)
-    }
-
-    /// Up to `limit` messages that can be sent.
-    fn sendable(&self, limit: u64) -> Vec<Span> {
-        let mut left = limit;
-        let mut spans: Vec<Span> = Vec::new();
-        for span in self.free() {
-            let end = span.end.min(span.first.saturating_add(left));
-            let Some(part) = Span::new(span.first, end) else { break };
-            left -= part.len();
-            part.append_to(&mut spans);
-        }
-        spans
-    }
-
-    /// Those of them that nothing open precedes at all: they move the position.
-    fn leading(&self, limit: u64) -> Vec<Span> {
-        let mut left = limit;
-        let mut spans = Vec::new();
-        for piece in self.window.iter().take_while(|piece| !piece.phase.is_open()) {
-            if piece.phase == Phase::Finished {
-                let end = piece.span.end.min(piece.span.first.saturating_add(left));
-                let Some(part) = Span::new(piece.span.first, end) else { break };
-                left -= part.len();
-                spans.push(part);
-            }
-        }
-        spans
-    }
-
-    /// Takes up to `limit` finished messages into transaction `number`.
-    pub(crate) fn take_finished(
-        &mut self,
-        number: u64,
-        limit: u64,
-        settings: &Settings,
-    ) -> Vec<Span> {
-        if self.tenure == Tenure::Abandoned || self.window.count(Phase::Finished) == 0 {
-            return Vec::new();
-        }
-        if self.room == Room::Enough {
-            let spans = self.sendable(limit);
-            self.set_all(&spans, Phase::Sent { number });
-            if self.fits(0, 0, settings) {
-                return spans;
-            }
-            self.set_all(&spans, Phase::Finished);
-            self.room = Room::Spent;
-        }
-        let spans = self.leading(limit);
-        self.set_all(&spans, Phase::Sent { number });
-        spans
-    }
-
-    fn set_all(&mut self, spans: &[Span], phase: Phase) {
-        for span in spans {
-            self.window.set(*span, phase);
-        }
-    }
-
-    /// Whether a message could be sent.
-    pub(crate) fn has_finished(&self) -> bool {
-        let leads = || !self.leading(1).is_empty();
-        self.tenure != Tenure::Abandoned
-            && self.window.count(Phase::Finished) > 0
-            && (leads() || self.room == Room::Enough && self.free().next().is_some())
     }
 
     /// The attempts that a commit tells: of every message that is not done, as far as there is

@@ -10,8 +10,7 @@ use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
 use super::refusal::Subject;
 use super::stop::StopReason;
-use super::transaction::{Slot, Stage, Step, after};
-use super::window::Phase;
+use super::transaction::{Loss, Slot, Stage, Step, after};
 use super::{Time, Worker};
 
 /// So many unexplained fencings within [`FENCES_WITHIN`] are the work of another process.
@@ -38,6 +37,7 @@ impl Worker {
                 {
                     transaction.stage = Stage::Flushed;
                     transaction.outputs = outputs;
+                    self.note_flushed(number);
                 }
             }
             (SlotEvent::Committed { suspicious }, Some(number)) => {
@@ -107,10 +107,12 @@ impl Worker {
     }
 
     fn on_fault(&mut self, slot: u32, number: Option<u64>, fault: &Fault) {
-        let stage = number.and_then(|number| self.transaction(number)).map(|t| (t.stage, t.began));
-        let age = stage.map_or(Time::ZERO, |(_, began)| self.now.saturating_sub(began));
+        let of = number.and_then(|number| self.transactions.iter().find(|t| t.number == number));
+        let stage = of.map(|transaction| transaction.stage);
+        let age = of.map_or(Time::ZERO, |t| self.now.saturating_sub(t.began));
+        let loss = of.map_or(Loss::Failed, |t| self.loss_now(t, Loss::of(fault.call)));
         // What was sent after an abort was ordered fails because of it.
-        if stage.is_some_and(|(stage, _)| matches!(stage, Stage::Aborting | Stage::Withdrawn))
+        if stage.is_some_and(|stage| matches!(stage, Stage::Aborting | Stage::Withdrawn))
             && matches!(fault.call, Call::Send | Call::Flush | Call::SendOffsets)
         {
             return;
@@ -138,18 +140,19 @@ impl Worker {
             }
             (Step::Renew, _) if fault.call == Call::Open => self.close_slot(slot),
             (Step::Abort, Some(number)) => {
-                if let Some(refusal) = fault.refusal {
+                let loss = fault.refusal.as_ref().map_or(loss, |refusal| {
                     self.find_blame(number, refusal, &message);
-                }
-                self.abort(number, message);
+                    Loss::Refused
+                });
+                self.abort(number, loss, message);
                 self.effects.push_back(Effect::Abort { slot });
             }
             (Step::Renew, Some(number)) => {
                 // Registering the new producer aborts what the old one left open.
-                self.abort(number, message);
+                self.abort(number, loss, message);
                 self.open(slot, Renewal::Failed);
             }
-            (Step::Doubt, Some(number)) => self.doubt(slot, number, message),
+            (Step::Doubt, Some(number)) => self.doubt((slot, number), loss, message),
             (Step::Abort | Step::Renew | Step::Doubt, None) => self.open(slot, Renewal::Failed),
         }
     }
@@ -162,11 +165,13 @@ impl Worker {
         }
         let transaction = number.and_then(|number| self.transaction(number));
         let open = transaction.filter(|t| !t.is_aborting()).map(|t| t.number);
+        let of = open.and_then(|number| self.transactions.iter().find(|t| t.number == number));
+        let loss = of.map_or(Loss::Failed, |t| self.loss_now(t, Loss::Failed));
         let timeout = self.settings.transaction_timeout;
         match (open, after(call, Disposition::Fatal, Time::ZERO, timeout)) {
-            (Some(number), Step::Doubt) => self.doubt(slot, number, message),
+            (Some(number), Step::Doubt) => self.doubt((slot, number), loss, message),
             (Some(number), Step::Abort | Step::Renew | Step::Fenced | Step::Refused) => {
-                self.abort(number, message);
+                self.abort(number, loss, message);
                 self.open(slot, Renewal::Failed);
             }
             (None, _) => self.open(slot, Renewal::Failed),
@@ -190,44 +195,17 @@ impl Worker {
         self.fences.len() >= FENCES_MAX
     }
 
-    /// Whose output was refused: what the report names, else the only message of the transaction.
-    /// If there are several, they are sent one per transaction until the one is found.
-    fn find_blame(&mut self, number: u64, refusal: Refusal, message: &str) {
-        let mut held = Vec::new();
-        for partition in self.partitions.values() {
-            let spans = partition.window.spans(|phase| phase == Phase::Sent { number });
-            held.extend((!spans.is_empty()).then_some((partition.id, spans)));
-        }
-        let only = match held.as_slice() {
-            [(id, spans)] if spans.iter().map(|span| span.len()).sum::<u64>() == 1 => {
-                spans.first().map(|span| (*id, span.first))
-            }
-            _ => None,
-        };
-        let blamed = match refusal {
-            Refusal::Of(id, offset) => Some((id, offset)),
-            Refusal::Someones => only,
-        };
-        if let Some((id, offset)) = blamed {
-            let message = message.to_owned();
-            if let Some(transaction) = self.transaction(number) {
-                transaction.blamed = Some((id, offset, message));
-            }
-        } else {
-            self.alone.extend(held);
-        }
-    }
-
-    fn doubt(&mut self, slot: u32, number: u64, message: String) {
+    fn doubt(&mut self, (slot, number): (u32, u64), loss: Loss, message: String) {
         self.counts.in_doubt += 1;
         if let Some(transaction) = self.transaction(number) {
             transaction.stage = Stage::InDoubt;
+            transaction.loss = Some(loss);
         }
         let moves: Vec<_> = self.partitions.values().flat_map(|p| p.in_doubt(number)).collect();
         self.note(moves);
         self.record(number, End::InDoubt);
         self.notice(Notice::InDoubt { number, message });
-        self.abort_from(number + 1, "the transaction before it is in doubt");
+        self.abort_from(number + 1, Loss::Followed, "the transaction before it is in doubt");
         self.open(slot, Renewal::InDoubt);
     }
 

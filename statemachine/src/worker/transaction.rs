@@ -17,6 +17,7 @@ use crate::entry::PartitionId;
 use super::Time;
 use super::input::Call;
 use super::partition::Sent;
+use super::suspects::Load;
 
 /// How far a transaction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,33 @@ pub(crate) enum Stage {
     Deciding,
 }
 
+/// Why a transaction comes to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Its outputs were not delivered.
+    Undelivered,
+    /// One of its calls failed after so long that it may have been too large.
+    Late,
+    /// One of its calls failed for another reason.
+    Failed,
+    /// One of its outputs was refused.
+    Refused,
+    /// The one before it came to nothing.
+    Followed,
+    /// Partitions of it were lost.
+    Lost,
+}
+
+impl Loss {
+    /// What it means that a call failed.
+    pub(crate) fn of(call: Call) -> Self {
+        match call {
+            Call::Send | Call::Flush => Self::Undelivered,
+            Call::Open | Call::SendOffsets | Call::Commit | Call::Abort => Self::Failed,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) number: u64,
@@ -47,33 +75,50 @@ pub(crate) struct Transaction {
     pub(crate) began: Time,
     /// When its interval is over.
     pub(crate) due: Time,
+    pub(crate) load: Load,
     /// Whether it holds as much memory as it may.
     pub(crate) is_large: bool,
     /// The partitions of which it holds messages.
     pub(crate) holds: BTreeSet<PartitionId>,
     /// How many messages it holds.
     pub(crate) messages: u64,
+    /// How many of them were weighed.
+    pub(crate) weighed: u64,
+    /// How many bytes those have.
+    pub(crate) bytes: u64,
+    /// Since when it is flushed.
+    pub(crate) closed: Option<Time>,
+    /// How long its flush took, once it has ended.
+    pub(crate) flush_took: Time,
     /// How many outputs each partition has in it, once it is flushed.
     pub(crate) outputs: Vec<(PartitionId, u64)>,
-    /// The message whose output was refused.
-    pub(crate) blamed: Option<(PartitionId, u64, String)>,
+    /// Why it comes to nothing, if it does.
+    pub(crate) loss: Option<Loss>,
+    /// The messages whose outputs were refused.
+    pub(crate) blamed: Vec<(PartitionId, u64, String)>,
     /// What it commits, once it is committing.
     pub(crate) sent: Vec<Sent>,
 }
 
 impl Transaction {
-    pub(crate) fn new(number: u64, slot: u32, began: Time, due: Time) -> Self {
+    pub(crate) fn new(number: u64, slot: u32, (began, due): (Time, Time), load: Load) -> Self {
         Self {
             number,
             slot,
             stage: Stage::Filling,
             began,
             due,
+            load,
             is_large: false,
             holds: BTreeSet::new(),
             messages: 0,
+            weighed: 0,
+            bytes: 0,
+            closed: None,
+            flush_took: Time::ZERO,
             outputs: Vec::new(),
-            blamed: None,
+            loss: None,
+            blamed: Vec::new(),
             sent: Vec::new(),
         }
     }

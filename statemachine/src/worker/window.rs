@@ -152,12 +152,6 @@ impl Window {
         self.pieces.values().any(|body| wanted(body.phase))
     }
 
-    /// Whether a message of a span is not done.
-    pub(crate) fn holds_undone(&self, span: Span) -> bool {
-        let from = self.at(span.first).map_or(span.first, |piece| piece.span.first);
-        self.pieces.range(from..span.end).any(|(_, body)| body.phase != Phase::Done)
-    }
-
     /// Sets the phase of a span, whatever was there before.
     pub(crate) fn set(&mut self, span: Span, phase: Phase) {
         self.clear(span);

@@ -278,17 +278,22 @@ impl Story {
         self.slot(slot, SlotEvent::Failed { call, disposition, refusal, message })
     }
 
+    /// Messages that are sent in a transaction have so many bytes.
+    pub(crate) fn weighed(&mut self, number: u64, messages: u64, bytes: u64) -> Vec<String> {
+        self.tell(Input::Weighed { number, messages, bytes })
+    }
+
     /// An output of the transaction is refused; which one is not said.
     pub(crate) fn refused(&mut self, slot: u32) -> Vec<String> {
-        self.refusal(slot, Refusal::Someones)
+        self.refusal(slot, Refusal::Among(Vec::new()))
     }
 
     /// An output of this message is refused.
     pub(crate) fn refused_of(&mut self, slot: u32, offset: u64) -> Vec<String> {
-        self.refusal(slot, Refusal::Of(P, offset))
+        self.refusal(slot, Refusal::Of(vec![(P, offset)]))
     }
 
-    fn refusal(&mut self, slot: u32, refusal: Refusal) -> Vec<String> {
+    pub(crate) fn refusal(&mut self, slot: u32, refusal: Refusal) -> Vec<String> {
         let (call, disposition) = (Call::Flush, Disposition::Abortable);
         let (refusal, message) = (Some(refusal), "too large".to_owned());
         self.slot(slot, SlotEvent::Failed { call, disposition, refusal, message })

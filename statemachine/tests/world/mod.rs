@@ -48,6 +48,7 @@ pub(crate) fn settings(slots: u32) -> Settings {
         slots,
         commit_interval: Duration::from_millis(20),
         transaction_records: 4,
+        transaction_bytes: 200,
         transaction_timeout: Duration::from_secs(2),
         handle_records: 3,
         takeover_records: 4,
@@ -345,7 +346,11 @@ impl World {
             9 => {
                 let ended = self.worker.counts();
                 let number = ended.committed + ended.aborted + choice.below(3);
-                self.tell(Input::Large { number });
+                let (messages, bytes) = (choice.below(4), choice.below(300));
+                self.tell(Input::Weighed { number, messages, bytes });
+                if choice.one_in(2) {
+                    self.tell(Input::Large { number });
+                }
             }
             8 => {
                 self.process.outdate();

@@ -729,8 +729,16 @@ impl World {
                 self.refused.remove(&at);
             }
             let is_named = choice.one_in(2);
-            let named = Refusal::Of(PartitionId(at.0), at.1);
-            let refusal = if is_named { named } else { Refusal::Someones };
+            let (id, offset) = (PartitionId(at.0), at.1);
+            let refusal = if is_named {
+                Refusal::Of(vec![(id, offset)])
+            } else if choice.one_in(2) {
+                Refusal::Among(Vec::new())
+            } else {
+                // Those of the batch that it is in.
+                let batch = records.iter().filter(|(of, at)| *of == id.0 && at % 2 == offset % 2);
+                Refusal::Among(batch.map(|&(of, at)| (PartitionId(of), Span::one(at))).collect())
+            };
             self.blamed(slot, Call::Flush, Disposition::Abortable, Some(refusal));
             return;
         }

@@ -305,7 +305,9 @@ impl State {
         let Sender { producer_id, epoch, .. } = *sender;
         let writer = Writer { producer_id, epoch, transaction };
         if let Some(log) = self.log_mut(&partition) {
-            batch.iter().for_each(|output| log.append(output, Some(writer), now_ms));
+            for output in batch {
+                log.append(output, Some(writer), now_ms);
+            }
         }
         self.changed();
         Ok(Reply::Done)
