@@ -161,6 +161,8 @@ struct Process {
     results: BTreeMap<u32, BTreeMap<u64, Made>>,
     /// Orders of an operator that are not answered.
     orders: BTreeMap<u64, (u32, u64, Verb)>,
+    /// The message that was tried last.
+    tried: Option<(u32, u64)>,
     /// Messages whose attempts an operator has told to forget.
     anew: BTreeSet<(u32, u64)>,
     epochs: BTreeMap<u32, u64>,

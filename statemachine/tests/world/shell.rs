@@ -141,6 +141,9 @@ impl World {
             Effect::Notice(Notice::Intervened { partition, offset, verb: Verb::Retry, .. }) => {
                 self.process.anew.insert((partition.0, offset));
             }
+            Effect::Notice(Notice::Tried { partition, offset, .. }) => {
+                self.process.tried = Some((partition.0, offset));
+            }
             Effect::Notice(_) => {}
             Effect::Stop(result) => self.on_stop(result),
         }
@@ -374,6 +377,9 @@ impl World {
     pub(super) fn intervene(&mut self, choice: &mut Choice) {
         let partition = choice.partition();
         let offset = self.kafka.log(partition).position() + choice.below(6);
+        // That which is tried has more moments than others.
+        let tried = self.process.tried.filter(|_| choice.one_in(2));
+        let (partition, offset) = tried.unwrap_or((partition, offset));
         let verb = Verb::ALL[choice.index(Verb::ALL.len())];
         self.orders += 1;
         let id = self.orders;
