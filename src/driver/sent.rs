@@ -50,6 +50,7 @@ impl Sent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::*;
     use crate::kafka::Output;
 
@@ -66,7 +67,8 @@ mod tests {
             headers: Vec::new(),
             timestamp: None,
         };
-        Arc::new(Results::of(offset, vec![output; outputs]))
+        let share = Budget::new(100_000).share();
+        Arc::new(Results::of(offset, vec![output; outputs], &share))
     }
 
     #[test]

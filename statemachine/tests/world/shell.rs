@@ -97,11 +97,7 @@ impl World {
                 let made = if is_ordered { Made::OrderedLetter } else { Made::Letter };
                 self.process.results.entry(partition.0).or_default().insert(offset, made);
             }
-            Effect::Skip { partition, epoch, offset } => {
-                assert_eq!(self.process.epochs.get(&partition.0), Some(&epoch));
-                let results = self.process.results.entry(partition.0).or_default();
-                results.insert(offset, Made::Nothing);
-            }
+            Effect::Skip { partition, epoch, offset } => self.on_skip(partition.0, epoch, offset),
             Effect::Cancel { partition, lane, offset } => {
                 self.cancel(partition, offset, |at| at == lane);
             }
@@ -150,6 +146,11 @@ impl World {
     }
 
     /// Runs of these lanes are to stop at a message. Their ends may be on the way.
+    fn on_skip(&mut self, id: u32, epoch: u64, offset: u64) {
+        assert_eq!(self.process.epochs.get(&id), Some(&epoch));
+        self.process.results.entry(id).or_default().insert(offset, Made::Nothing);
+    }
+
     fn cancel(&mut self, partition: PartitionId, offset: u64, is_meant: impl Fn(u64) -> bool) {
         for ((id, lane), running) in &mut self.process.running {
             if *id == partition.0 && is_meant(*lane) {

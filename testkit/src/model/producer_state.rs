@@ -188,15 +188,12 @@ fn batches(sent: &[(u64, Output)], sizes: Sizes) -> Vec<Vec<(u64, Output)>> {
         let partition = TopicPartition::new(output.topic.clone(), output.partition);
         let (nth, held) = open.get(&partition).copied().unwrap_or((batches.len(), 0));
         let fits = held + bytes <= sizes.batch_bytes as usize;
-        match batches.get_mut(nth).filter(|_| fits) {
-            Some(batch) => {
-                batch.push((*number, output.clone()));
-                open.insert(partition, (nth, held + bytes));
-            }
-            None => {
-                open.insert(partition, (batches.len(), bytes));
-                batches.push(vec![(*number, output.clone())]);
-            }
+        if let Some(batch) = batches.get_mut(nth).filter(|_| fits) {
+            batch.push((*number, output.clone()));
+            open.insert(partition, (nth, held + bytes));
+        } else {
+            open.insert(partition, (batches.len(), bytes));
+            batches.push(vec![(*number, output.clone())]);
         }
     }
     batches
