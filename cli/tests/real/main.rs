@@ -15,6 +15,7 @@ mod exec;
 mod kill_every_2_s;
 mod refusals;
 mod restart;
+mod rolling_restart;
 mod sigstop;
 mod sigterm;
 mod too_large;

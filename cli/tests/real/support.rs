@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use countersign::provenance::{HEADER, Provenance};
-use countersign_testkit::broker::LocalKafka;
+use countersign_testkit::broker::{LocalCluster, LocalKafka};
 use countersign_testkit::process::processor_time;
 use countersign_testkit::reader::{
     Isolation, LoadRecord, OwnedRecord, committed_offsets, for_each, load, read_all,
@@ -51,6 +51,7 @@ pub(crate) fn record(index: u64) -> LoadRecord {
 /// An input topic, its output topic, a group that copies, and its stores.
 pub(crate) struct Copying {
     pub(crate) kafka: &'static LocalKafka,
+    pub(crate) bootstrap: &'static str,
     pub(crate) name: &'static str,
     pub(crate) dir: TempDir,
     loaded: AtomicU64,
@@ -62,11 +63,20 @@ impl Copying {
     }
 
     pub(crate) fn on(kafka: &'static LocalKafka, name: &'static str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let copying = Self { kafka, name, dir, loaded: AtomicU64::new(0) };
+        let copying = Self::at(kafka, kafka.bootstrap(), name);
         kafka.create_topic(&copying.input(), PARTITIONS).unwrap();
         kafka.create_topic(&copying.output(), PARTITIONS).unwrap();
         copying
+    }
+
+    /// On several brokers, with topics that the test makes itself.
+    pub(crate) fn over(cluster: &'static LocalCluster, name: &'static str) -> Self {
+        Self::at(&cluster.brokers()[0], cluster.bootstrap(), name)
+    }
+
+    fn at(kafka: &'static LocalKafka, bootstrap: &'static str, name: &'static str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { kafka, bootstrap, name, dir, loaded: AtomicU64::new(0) }
     }
 
     pub(crate) fn input(&self) -> String {
@@ -85,7 +95,7 @@ impl Copying {
     pub(crate) fn load(&self, total: u64) {
         let from = self.loaded.fetch_add(total, Ordering::Relaxed);
         let record = |index| record(from + index);
-        load(self.kafka.bootstrap(), &self.input(), total, PATIENCE, record, |_| {}).unwrap();
+        load(self.bootstrap, &self.input(), total, PATIENCE, record, |_| {}).unwrap();
     }
 
     /// How many were loaded.
@@ -113,7 +123,7 @@ impl Copying {
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let from = file.metadata().unwrap().len();
         let mut command = countersign();
-        command.args(["run", "--brokers", self.kafka.bootstrap(), "--group", self.name]);
+        command.args(["run", "--brokers", self.bootstrap, "--group", self.name]);
         command.args(["--input", topics[0], "--output", topics[1]]);
         command.args(["--instance", instance, "--store"]).arg(self.store(store)).args(args);
         let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
@@ -123,7 +133,7 @@ impl Copying {
     /// How far the group has committed, over all partitions. A broker that has just come back may
     /// leave a question without an answer.
     pub(crate) fn committed(&self) -> u64 {
-        let (bootstrap, once) = (self.kafka.bootstrap(), PATIENCE / 10);
+        let (bootstrap, once) = (self.bootstrap, PATIENCE / 10);
         let ask = || committed_offsets(bootstrap, self.name, &self.input(), once).ok();
         let offsets = until("Kafka tells the committed offsets", PATIENCE, ask);
         offsets.values().map(|(offset, _)| offset).sum()
@@ -136,7 +146,7 @@ impl Copying {
 
     /// How many outputs there are.
     pub(crate) fn outputs(&self, isolation: Isolation) -> u64 {
-        for_each(self.kafka.bootstrap(), &self.output(), isolation, PATIENCE, |_| {}).unwrap()
+        for_each(self.bootstrap, &self.output(), isolation, PATIENCE, |_| {}).unwrap()
     }
 
     /// How many outputs are not committed: those of aborted and of open transactions.
@@ -154,7 +164,7 @@ impl Copying {
     }
 
     pub(crate) fn read(&self, topic: &str) -> Vec<OwnedRecord> {
-        read_all(self.kafka.bootstrap(), topic, Isolation::Committed, PATIENCE).unwrap()
+        read_all(self.bootstrap, topic, Isolation::Committed, PATIENCE).unwrap()
     }
 
     /// The output is the input: every record once, in the order of its partition, made from the
