@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::driver::{Host, Loops, Scout, Watchdog, existing, persistently};
 use crate::error::RunError;
 use crate::kafka::librdkafka::LibrdKafka;
-use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition};
+use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition, of_all};
 use crate::processor::{Handle, Processor};
 
 /// How often the group's commits are looked at.
@@ -51,7 +51,7 @@ async fn goals(scout: &Scout, topics: &[String]) -> Result<Vec<(TopicPartition, 
     let names: Vec<Arc<str>> = topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
     let topics = existing(scout, &names, Duration::ZERO).await?;
     let all: Vec<_> = topics.iter().flat_map(Topic::all).collect();
-    let logs = persistently(|| scout.log_ranges(all.clone())).await?;
+    let logs = persistently(|| async { of_all(scout.log_ranges(all.clone()).await) }).await?;
     let goal =
         |(partition, log): (_, LogRange)| (log.end > log.start).then_some((partition, log.end));
     Ok(all.into_iter().zip(logs).filter_map(goal).collect())
@@ -62,7 +62,8 @@ async fn are_reached(scout: &Scout, goals: &[(TopicPartition, u64)]) -> Result<b
         return Ok(true);
     }
     let partitions: Vec<_> = goals.iter().map(|(partition, _)| partition.clone()).collect();
-    let commits = persistently(|| scout.committed(partitions.clone())).await?;
+    let commits =
+        persistently(|| async { of_all(scout.committed(partitions.clone()).await) }).await?;
     let mut pairs = commits.iter().zip(goals);
     Ok(pairs.all(|(commit, (_, end))| commit.as_ref().is_some_and(|c| c.offset >= *end)))
 }

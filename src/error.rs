@@ -166,6 +166,7 @@ impl RunError {
                 Self::Thread { name: error.call.to_owned(), source }
             }
             ErrorKind::Timeout
+            | ErrorKind::Pending
             | ErrorKind::Transport
             | ErrorKind::Coordinator
             | ErrorKind::AllBrokersDown

@@ -7,7 +7,7 @@ use countersign_statemachine::StartAt;
 use crate::driver::{Host, Loops, Scout, Watchdog};
 use crate::error::RunError;
 use crate::kafka::librdkafka::LibrdKafka;
-use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition};
+use crate::kafka::{Kafka, KafkaError, LogRange, Topic, TopicPartition, of_all};
 use crate::processor::Processor;
 
 /// How far the whole group is behind, in offsets: control records and compacted ones count.
@@ -60,8 +60,8 @@ impl LagGauge {
             self.partitions = self.discover().await?;
         }
         let names: Vec<_> = self.partitions.iter().map(|it| it.name.clone()).collect();
-        let commits = self.scout.committed(names.clone()).await?;
-        let logs = self.scout.log_ranges(names).await?;
+        let commits = of_all(self.scout.committed(names.clone()).await)?;
+        let logs = of_all(self.scout.log_ranges(names).await)?;
         let mut lag = Lag::default();
         let found = self.partitions.iter().zip(commits).zip(logs);
         for ((Partition { first_end, .. }, commit), log) in found {
@@ -79,7 +79,7 @@ impl LagGauge {
     async fn discover(&self) -> Result<Vec<Partition>, KafkaError> {
         let topics = self.scout.topics(self.topics.clone()).await?;
         let names: Vec<_> = topics.iter().flat_map(Topic::all).collect();
-        let logs = self.scout.log_ranges(names.clone()).await?;
+        let logs = of_all(self.scout.log_ranges(names.clone()).await)?;
         let partition = |(name, log): (_, LogRange)| Partition { name, first_end: log.end };
         Ok(names.into_iter().zip(logs).map(partition).collect())
     }

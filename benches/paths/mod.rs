@@ -116,6 +116,7 @@ fn answer(effect: Effect) -> Option<Input> {
             Some(Input::Slot(slot, SlotEvent::Committed { suspicious: false }))
         }
         Effect::Assign(_)
+        | Effect::Fetch(_)
         | Effect::Unassign(_)
         | Effect::Leave
         | Effect::AskAgain(_)

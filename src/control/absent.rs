@@ -32,7 +32,7 @@ use crate::kafka::librdkafka::{
 };
 use crate::kafka::{
     Admin as _, CommitOffset, Committed, ErrorKind, Kafka as _, KafkaError, Member, Producer as _,
-    Record, Sizes, TopicPartition,
+    Record, Sizes, TopicPartition, of_all,
 };
 use crate::origin::Origin;
 use crate::wall_clock::now_ms;
@@ -194,10 +194,11 @@ impl Order<'_> {
     fn stable_commit(&mut self) -> Result<Option<Committed>, AbsentError> {
         let partition = [self.partition()];
         let patience = self.absent.patience;
-        let asked = persistently(patience, || block_on(self.admin.committed(&partition, TIMEOUT)));
+        let asked =
+            persistently(patience, || of_all(block_on(self.admin.committed(&partition, TIMEOUT))));
         match asked {
             Ok(committed) => Ok(committed.into_iter().next().flatten()),
-            Err(error) if error.kind == ErrorKind::Timeout => {
+            Err(error) if error.kind == ErrorKind::Pending => {
                 Err(AbsentError::Pending { waited: patience })
             }
             Err(error) => Err(error.into()),
@@ -211,7 +212,9 @@ impl Order<'_> {
         let topic_id = topics.first().map_or([0; 16], |topic| topic.id);
         self.topic_id = topic_id;
         let partition = [self.partition()];
-        let log = persistently(patience, || block_on(self.admin.log_ranges(&partition, TIMEOUT)))?;
+        let log = persistently(patience, || {
+            of_all(block_on(self.admin.log_ranges(&partition, TIMEOUT)))
+        })?;
         let (log_start, log_end) = log.first().map_or((0, 0), |log| (log.start, log.end));
         let commit = found.cloned().map(commit_of);
         let unowned = Unowned { commit, topic_id, log_start, log_end };

@@ -31,6 +31,7 @@ impl Driver {
         match effect {
             Effect::Recover(begun) => self.recover(&begun),
             Effect::Assign(starts) => self.assign(&starts),
+            Effect::Fetch(starts) => self.fetch(&starts),
             Effect::Unassign(ids) => {
                 let partitions = ids.iter().filter_map(|id| self.name(*id)).collect();
                 self.command(Command::Unassign(partitions));
@@ -90,23 +91,31 @@ impl Driver {
         self.known.get(&id).map(|known| known.partition.clone())
     }
 
-    fn assign(&mut self, starts: &[Start]) {
-        let grant = |start: &Start| {
-            // What is assigned only to be let go was not recovered: its records are dropped.
-            let shelf = self.shelves.get(&start.partition);
-            Some(Grant {
-                partition: self.name(start.partition)?,
-                reading: Reading {
-                    partition: start.partition,
-                    epoch: shelf.map_or(0, |shelf| shelf.epoch),
-                    again: shelf.map_or(0, |shelf| shelf.again),
-                },
-                offset: start.offset,
-                share: shelf.map_or_else(|| self.budget.share(), |shelf| shelf.share.clone()),
-            })
-        };
-        let grants = starts.iter().filter_map(grant).collect();
-        self.command(Command::Assign(grants));
+    fn assign(&mut self, starts: &[(PartitionId, Option<u64>)]) {
+        let (mut grants, mut later) = (Vec::new(), Vec::new());
+        for &(partition, offset) in starts {
+            match offset {
+                Some(offset) => grants.extend(self.grant_of(Start { partition, offset })),
+                None => later.extend(self.name(partition)),
+            }
+        }
+        self.command(Command::Assign { grants, later });
+    }
+
+    fn fetch(&mut self, starts: &[Start]) {
+        let grants = starts.iter().filter_map(|start| self.grant_of(*start)).collect();
+        self.command(Command::Fetch(grants));
+    }
+
+    fn grant_of(&self, start: Start) -> Option<Grant> {
+        let shelf = self.shelves.get(&start.partition)?;
+        let (epoch, again) = (shelf.epoch, shelf.again);
+        Some(Grant {
+            partition: shelf.partition.clone(),
+            reading: Reading { partition: start.partition, epoch, again },
+            offset: start.offset,
+            share: shelf.share.clone(),
+        })
     }
 
     /// Begins an ownership; what is left of an earlier one is forgotten.

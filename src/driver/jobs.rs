@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_statemachine::worker::{self, Commit, Found, Input, Siblings};
-use countersign_statemachine::{Disposition, Entry, PartitionId, StartAt};
+use countersign_statemachine::worker::{self, Commit, Input};
+use countersign_statemachine::{Disposition, Entry, PartitionId};
 use futures::FutureExt;
 
 use crate::commit_metadata::commit_of;
 use crate::error::RunError;
-use crate::kafka::{KafkaError, Topic, TopicPartition};
+use crate::kafka::{ErrorKind, KafkaError, Topic, TopicPartition, of_all};
 use crate::status::Connection;
 use crate::store::StoreError;
 
 use super::clerk::{Clerk, Unfinished};
 use super::poll::Command;
 use super::scout::{Scout, existing, persistently};
-use super::siblings::Topics;
+use super::takeup::Round;
 use super::{Driver, Identified};
 
 /// What was found out.
@@ -24,7 +24,7 @@ pub(super) enum Finding {
     /// Which partitions the group gives, and whether some are nobody's.
     Identified(Result<(Vec<Identified>, bool), RunError>),
     /// What is known of some of them.
-    Recovered(Result<Vec<(PartitionId, u64, Found)>, RunError>),
+    Recovered(Result<Round, RunError>),
     /// The stable commits of a transaction in doubt.
     Commits(u64, Result<Vec<(PartitionId, Option<Commit>)>, RunError>),
     /// Kafka answers again.
@@ -61,25 +61,13 @@ impl Driver {
         self.jobs.push(job.boxed());
     }
 
-    pub(super) fn recover(&mut self, begun: &[(PartitionId, u64)]) {
-        for &(id, epoch) in begun {
-            self.open_shelf(id, epoch);
-            self.clerk.claim(id, self.number);
-        }
-        let known = |&(id, epoch)| Some((self.known.get(&id)?.clone(), epoch));
-        let begun: Vec<_> = begun.iter().filter_map(known).collect();
-        let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
-        let start = self.start;
-        let job = async move { Finding::Recovered(recover(&scout, &clerk, begun, start).await) };
-        self.jobs.push(job.boxed());
-    }
-
     pub(super) fn read_commits(&mut self, number: u64, ids: &[PartitionId]) {
         let named = ids.iter().filter_map(|id| Some((*id, self.name(*id)?)));
         let (ids, names): (Vec<_>, Vec<_>) = named.unzip();
         let scout = self.scout.clone();
         let job = async move {
-            let committed = persistently(|| scout.committed(names.clone())).await;
+            let committed =
+                persistently(|| async { of_all(scout.committed(names.clone()).await) }).await;
             let commits = committed.map(|commits| {
                 let commits = commits.into_iter().map(|commit| commit.map(commit_of));
                 ids.into_iter().zip(commits).collect()
@@ -125,7 +113,7 @@ impl Driver {
                 self.known.extend(identified.into_iter().map(|known| (known.id, known)));
                 self.handle(Input::Assigned(ids));
             }
-            Finding::Recovered(found) => self.handle(Input::Recovered(found?)),
+            Finding::Recovered(round) => self.recovered(round?),
             Finding::Commits(number, commits) => {
                 self.handle(Input::Commits { number, commits: commits? });
             }
@@ -171,45 +159,6 @@ async fn identify(
     Ok(known.into_iter().zip(ids).map(identified).collect())
 }
 
-/// Finds out what is known of partitions, with one question of a kind for all of them: there may be
-/// thousands.
-async fn recover(
-    scout: &Scout,
-    clerk: &Clerk,
-    begun: Vec<(Identified, u64)>,
-    start: StartAt,
-) -> Result<Vec<(PartitionId, u64, Found)>, RunError> {
-    let names: Vec<_> = begun.iter().map(|(known, _)| known.partition.clone()).collect();
-    let commits = persistently(|| scout.committed(names.clone())).await?;
-    let logs = persistently(|| scout.log_ranges(names.clone())).await?;
-    let offsets = commits.iter().map(|commit| commit.as_ref().map_or(0, |commit| commit.offset));
-    let asked = begun.iter().map(|(known, _)| known.id).zip(offsets);
-    let runs = clerk.runs(asked.collect()).await?;
-    let mut topics = Topics::new(start, names.iter());
-    let mut all = Vec::with_capacity(begun.len());
-    let told = begun.into_iter().zip(commits).zip(logs.into_iter().zip(runs));
-    for (((identified, epoch), commit), (log, runs)) in told {
-        let commit = commit.map(commit_of);
-        let siblings = match &commit {
-            Some(_) => Siblings::None(None),
-            None => topics.siblings(scout, &identified).await?,
-        };
-        let found = Found {
-            commit,
-            siblings,
-            // A message that was only signed in proves no commit: the first one may never have
-            // come.
-            known: runs.iter().any(|run| run.history.state.is_confirmed()),
-            log_start: log.start,
-            log_end: log.end,
-            topic_id: identified.topic_id,
-            runs,
-        };
-        all.push((identified.id, epoch, found));
-    }
-    Ok(all)
-}
-
 /// Whether the group is stable and gives some partitions of these topics to nobody. Where it cannot
 /// be told, it is so: to join once more than needed moves nothing.
 async fn has_gap(scout: &Scout, inputs: &[Arc<str>]) -> bool {
@@ -240,7 +189,10 @@ pub(crate) async fn settle_unowned(
     ours: &[String],
 ) -> Result<(), RunError> {
     for Unfinished { id, partition, runs } in clerk.unfinished().await? {
-        let committed = scout.committed(vec![partition.clone()]).await?;
+        let committed = match of_all(scout.committed(vec![partition.clone()]).await) {
+            Err(error) if error.kind == ErrorKind::Pending => continue,
+            told => told?,
+        };
         let Some(commit) = committed.into_iter().next().flatten().map(commit_of) else { continue };
         let moves = match worker::settle_unowned(id, &commit, &runs, ours) {
             Ok(moves) => moves,

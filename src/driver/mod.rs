@@ -35,6 +35,7 @@ mod siblings;
 mod slot;
 mod slots;
 mod solo;
+mod takeup;
 mod watchdog;
 
 pub use host::Host;

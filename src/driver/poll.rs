@@ -26,7 +26,14 @@ pub(super) enum Command {
     /// Joins the group once more after the assignment that waits.
     Rejoin,
     /// Ends an assignment.
-    Assign(Vec<Grant>),
+    Assign {
+        /// What is read from now on.
+        grants: Vec<Grant>,
+        /// What is read later.
+        later: Vec<TopicPartition>,
+    },
+    /// Reads partitions that are assigned.
+    Fetch(Vec<Grant>),
     /// Ends a revocation or a loss.
     Unassign(Vec<TopicPartition>),
     /// Reads a partition again from an earlier offset.
@@ -158,19 +165,26 @@ impl<C: Consumer> PollLoop<C> {
     fn carry_out(&mut self, command: Command) -> Result<(), KafkaError> {
         self.at(match command {
             Command::Rejoin => "consumer_rejoin",
-            Command::Assign(_) => "consumer_assign",
-            Command::ReadAgain { .. } => "consumer_seek",
+            Command::Assign { .. } => "consumer_assign",
+            Command::Fetch(_) | Command::ReadAgain { .. } => "consumer_seek",
             Command::Unassign(_) => "consumer_unassign",
             Command::Leave => "consumer_unsubscribe",
             Command::Reread(_) | Command::Room => "consumer_resume",
         });
         match command {
             Command::Rejoin => self.consumer.rejoin()?,
-            Command::Assign(grants) => {
-                let starts: Vec<_> =
-                    grants.iter().map(|grant| (grant.partition.clone(), grant.offset)).collect();
+            Command::Assign { grants, later } => {
+                let starts = grants.iter().map(|it| (it.partition.clone(), Some(it.offset)));
+                let later = later.into_iter().map(|partition| (partition, None));
+                let starts: Vec<_> = starts.chain(later).collect();
                 self.consumer.assign(&starts)?;
-                self.owned.extend(grants.into_iter().map(|grant| (grant.partition.clone(), grant)));
+                self.own(grants);
+            }
+            Command::Fetch(grants) => {
+                let starts: Vec<_> =
+                    grants.iter().map(|it| (it.partition.clone(), it.offset)).collect();
+                self.consumer.start(&starts)?;
+                self.own(grants);
             }
             Command::Unassign(partitions) => {
                 // A pause would outlive the ownership (`RD_KAFKA_TOPPAR_F_APP_PAUSE`), and nothing
@@ -205,6 +219,10 @@ impl<C: Consumer> PollLoop<C> {
         }
         self.consumer.pause(partition)?;
         self.consumer.resume(partition)
+    }
+
+    fn own(&mut self, grants: Vec<Grant>) {
+        self.owned.extend(grants.into_iter().map(|grant| (grant.partition.clone(), grant)));
     }
 
     /// How long to wait for room; `None` to poll.

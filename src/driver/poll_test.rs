@@ -48,8 +48,13 @@ impl Consumer for Noting {
         Ok(())
     }
 
-    fn assign(&mut self, _: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+    fn assign(&mut self, _: &[(TopicPartition, Option<u64>)]) -> Result<(), KafkaError> {
         Ok(())
+    }
+
+    fn start(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+        let partitions: Vec<_> = starts.iter().map(|(partition, _)| partition.clone()).collect();
+        self.resume(&partitions)
     }
 
     fn unassign(&mut self, _: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -114,7 +119,8 @@ fn grant(poll: &mut PollLoop<Noting>, number: u32) {
     let reading = Reading { partition: PartitionId(number), epoch: 1, again: 0 };
     let grant =
         Grant { partition: partition(number), reading, offset: 0, share: poll.budget.share() };
-    poll.carry_out(Command::Assign(vec![grant])).expect("the consumer takes it");
+    let assign = Command::Assign { grants: vec![grant], later: Vec::new() };
+    poll.carry_out(assign).expect("the consumer takes it");
 }
 
 fn read(poll: &mut PollLoop<Noting>, batch: &Batch) {

@@ -15,7 +15,7 @@ use super::relay::{Hand, Relay, Unanswered};
 use super::watchdog::Watchdog;
 use crate::error::RunError;
 use crate::kafka::{
-    Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
+    Admin, Committed, Each, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
 };
 
 #[derive(Debug)]
@@ -23,10 +23,10 @@ enum Question {
     ClusterId(Reply<String>),
     Topics(Vec<Arc<str>>, Reply<Vec<Topic>>),
     MaxMessageBytes(Vec<Arc<str>>, Reply<Vec<Option<u32>>>),
-    Committed(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
+    Committed(Vec<TopicPartition>, Reply<Vec<Result<Option<Committed>, KafkaError>>>),
     CommittedNow(Vec<TopicPartition>, Reply<Vec<Option<Committed>>>),
     Members(Reply<Members>),
-    LogRanges(Vec<TopicPartition>, Reply<Vec<LogRange>>),
+    LogRanges(Vec<TopicPartition>, Reply<Vec<Result<LogRange, KafkaError>>>),
 }
 
 type Reply<T> = oneshot::Sender<Result<T, KafkaError>>;
@@ -77,7 +77,7 @@ impl Scout {
     pub(crate) async fn committed(
         &self,
         partitions: Vec<TopicPartition>,
-    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+    ) -> Each<Option<Committed>> {
         self.ask(|reply| Question::Committed(partitions, reply)).await
     }
 
@@ -95,10 +95,7 @@ impl Scout {
     }
 
     /// What a `read_committed` reader sees of partitions.
-    pub(crate) async fn log_ranges(
-        &self,
-        of: Vec<TopicPartition>,
-    ) -> Result<Vec<LogRange>, KafkaError> {
+    pub(crate) async fn log_ranges(&self, of: Vec<TopicPartition>) -> Each<LogRange> {
         self.ask(|reply| Question::LogRanges(of, reply)).await
     }
 

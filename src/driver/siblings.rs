@@ -8,10 +8,10 @@ use countersign_statemachine::{Beginning, FirstStarts, PartitionId, StartAt};
 use futures::FutureExt;
 
 use crate::commit_metadata::commit_of;
-use crate::kafka::{KafkaError, TopicPartition};
+use crate::kafka::{KafkaError, TopicPartition, of_all};
 
 use super::jobs::Finding;
-use super::scout::{Scout, persistently};
+use super::scout::Scout;
 use super::{Driver, Identified};
 
 /// The topics of partitions that are taken up together. Each is asked for once.
@@ -71,7 +71,7 @@ impl Topics {
 async fn ask(scout: &Scout, of: &Identified, start: StartAt) -> Result<Known, KafkaError> {
     let topic = &of.partition.topic;
     let all: Vec<_> = TopicPartition::all_of(Arc::clone(topic), of.siblings).collect();
-    let committed = persistently(|| scout.committed_now(all.clone())).await?;
+    let committed = scout.committed_now(all.clone()).await?;
     let commits = (0..).zip(committed).filter_map(|(number, it)| Some((number, commit_of(it?))));
     let commits: Vec<(u32, Commit)> = commits.collect();
     if !commits.is_empty() {
@@ -81,7 +81,7 @@ async fn ask(scout: &Scout, of: &Identified, start: StartAt) -> Result<Known, Ka
     Ok(Known::Untouched(match start {
         StartAt::Earliest => None,
         StartAt::Latest => {
-            let logs = persistently(|| scout.log_ranges(all.clone())).await?;
+            let logs = of_all(scout.log_ranges(all).await)?;
             Some(logs.into_iter().map(|log| log.end).collect())
         }
     }))

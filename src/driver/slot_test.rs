@@ -35,7 +35,11 @@ impl Consumer for NoConsumer {
         match *self {}
     }
 
-    fn assign(&mut self, _: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+    fn assign(&mut self, _: &[(TopicPartition, Option<u64>)]) -> Result<(), KafkaError> {
+        match *self {}
+    }
+
+    fn start(&mut self, _: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
         match *self {}
     }
 

@@ -73,7 +73,22 @@ impl fmt::Display for Member {
     }
 }
 
+/// An answer for each partition asked for, in that order, with why there is none for some; or why
+/// nothing was told of any.
+pub type Each<T> = Result<Vec<Result<T, KafkaError>>, KafkaError>;
+
+/// What was told of every partition.
+///
+/// # Errors
+/// Nothing was told of one of them: the first one's error.
+pub fn of_all<T>(each: Each<T>) -> Result<Vec<T>, KafkaError> {
+    each?.into_iter().collect()
+}
+
 /// Questions about group and topics; each waits at most `timeout`.
+///
+/// A question about many partitions is answered for each: one without a leader, or with a commit
+/// that is pending, keeps nobody from learning of the others.
 pub trait Admin: Send + 'static {
     /// The cluster's id.
     fn cluster_id(
@@ -102,16 +117,17 @@ pub trait Admin: Send + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Vec<Option<u32>>, KafkaError>> + Send;
 
-    /// The group's committed offsets, in the order asked; waits for pending ones to be decided
+    /// The group's committed offsets. Pending ones are not waited for: they are told as such
     /// (KIP-447, `require_stable`).
     ///
     /// # Errors
-    /// [`Timeout`](super::ErrorKind::Timeout) while an open transaction holds an offset pending.
+    /// For a partition [`Pending`](super::ErrorKind::Pending) while an open transaction may still
+    /// change its offset.
     fn committed(
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> impl Future<Output = Result<Vec<Option<Committed>>, KafkaError>> + Send;
+    ) -> impl Future<Output = Each<Option<Committed>>> + Send;
 
     /// The group's committed offsets, in the order asked. Pending ones do not count and are not
     /// waited for: a busy partition always has one.
@@ -127,10 +143,13 @@ pub trait Admin: Send + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Members, KafkaError>> + Send;
 
-    /// The ranges of partitions' logs that a `read_committed` reader can see, in the order asked.
+    /// The ranges of partitions' logs that a `read_committed` reader can see.
+    ///
+    /// # Errors
+    /// For a partition why its leader does not tell, or that it has none.
     fn log_ranges(
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> impl Future<Output = Result<Vec<LogRange>, KafkaError>> + Send;
+    ) -> impl Future<Output = Each<LogRange>> + Send;
 }

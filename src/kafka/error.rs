@@ -54,6 +54,8 @@ impl KafkaError {
 pub enum ErrorKind {
     /// No answer in time.
     Timeout,
+    /// An open transaction may still change the committed offset that was asked for.
+    Pending,
     /// The connection failed or no broker could be reached.
     Transport,
     /// The coordinator of the group or of the transactional id is being created or is moving.

@@ -8,7 +8,8 @@ use countersign_statemachine::Disposition;
 use tokio::time::Instant;
 
 use super::{
-    Admin, Committed, ErrorKind, KafkaError, LogRange, Member, Members, Topic, TopicPartition,
+    Admin, Committed, Each, ErrorKind, KafkaError, LogRange, Member, Members, Topic,
+    TopicPartition, of_all,
 };
 
 /// A cluster in which nothing was ever written or committed.
@@ -55,12 +56,8 @@ impl Admin for FakeAdmin {
         Ok(names.iter().map(|_| None).collect())
     }
 
-    async fn committed(
-        &mut self,
-        of: &[TopicPartition],
-        _: Duration,
-    ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        Ok(of.iter().map(|_| None).collect())
+    async fn committed(&mut self, of: &[TopicPartition], _: Duration) -> Each<Option<Committed>> {
+        Ok(of.iter().map(|_| Ok(None)).collect())
     }
 
     async fn committed_now(
@@ -68,18 +65,14 @@ impl Admin for FakeAdmin {
         of: &[TopicPartition],
         timeout: Duration,
     ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        self.committed(of, timeout).await
+        of_all(self.committed(of, timeout).await)
     }
 
     async fn members(&mut self, _: Duration) -> Result<Members, KafkaError> {
         Ok(self.members.clone())
     }
 
-    async fn log_ranges(
-        &mut self,
-        of: &[TopicPartition],
-        _: Duration,
-    ) -> Result<Vec<LogRange>, KafkaError> {
-        Ok(of.iter().map(|_| LogRange { start: 0, end: 0 }).collect())
+    async fn log_ranges(&mut self, of: &[TopicPartition], _: Duration) -> Each<LogRange> {
+        Ok(of.iter().map(|_| Ok(LogRange { start: 0, end: 0 })).collect())
     }
 }

@@ -15,7 +15,7 @@ mod fake;
 pub mod librdkafka;
 mod size;
 
-pub use admin::{Admin, Committed, LogRange, Member, Members, Topic};
+pub use admin::{Admin, Committed, Each, LogRange, Member, Members, Topic, of_all};
 pub use batch::{Batch, BatchBuilder, Header, Record};
 pub use error::{ErrorKind, KafkaError};
 #[cfg(test)]
@@ -116,11 +116,18 @@ pub trait Consumer: Send + 'static {
         polled: &mut Vec<Polled>,
     ) -> impl Future<Output = Result<(), KafkaError>> + Send;
 
-    /// Ends an `Assign`: fetching starts at the given offsets. Must name all of its partitions.
+    /// Ends an `Assign`: fetching starts at the given offsets. Must name all of its partitions. One
+    /// without an offset is owned, and is not fetched before [`start`](Consumer::start) tells where.
     ///
     /// # Errors
     /// The consumer is fatally failed or was given partitions that it was not offered.
-    fn assign(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError>;
+    fn assign(&mut self, starts: &[(TopicPartition, Option<u64>)]) -> Result<(), KafkaError>;
+
+    /// Begins to fetch partitions that were assigned without an offset, at the given ones.
+    ///
+    /// # Errors
+    /// A partition is not assigned.
+    fn start(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError>;
 
     /// Ends a `Revoke` or `Lost`. Must name all of its partitions.
     ///

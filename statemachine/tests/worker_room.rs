@@ -140,7 +140,9 @@ impl Rig {
                 self.read = usize::try_from(offset).unwrap();
                 None
             }
-            Effect::Assign(_) | Effect::Release { .. } | Effect::Notice(_) => None,
+            Effect::Assign(_) | Effect::Fetch(_) | Effect::Release { .. } | Effect::Notice(_) => {
+                None
+            }
             other => panic!("{other:?} is not expected"),
         }
     }

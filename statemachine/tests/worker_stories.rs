@@ -272,7 +272,7 @@ fn a_handler_that_does_not_end_is_given_up_after_the_budget() {
 fn an_assignment_is_answered_though_it_is_taken_back_meanwhile() {
     let mut story = Story::new(settings(1));
     assert_eq!(story.tell(Input::Assigned(vec![P])), NOTHING, "the slot is not open");
-    assert_eq!(story.tell(Input::Revoked(vec![P])), ["assign", "unassign 1"]);
+    assert_eq!(story.tell(Input::Revoked(vec![P])), ["assign 0", "unassign 1"]);
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn an_assignment_is_answered_in_whole_when_the_budget_of_a_drain_is_used_up() {
     story.slot(0, SlotEvent::Opened);
     assert_eq!(story.tell(Input::Assigned(vec![P])), ["recover 0"]);
     assert_eq!(story.tell(Input::Drain), NOTHING);
-    assert_eq!(story.after(1_000, Input::Tick), ["assign 0@0", "leave"]);
+    assert_eq!(story.after(1_000, Input::Tick), ["assign 0", "leave"]);
     assert_eq!(story.received(0, 3), NOTHING, "nothing of it is handled");
     let last = story.tell(Input::Revoked(vec![P]));
     assert_eq!(last, ["forget", "unassign 1", "stop ok=true"]);

@@ -77,7 +77,7 @@ impl Row {
         let limit = PollLimit { records: 10, bytes: 1000 };
         consumer.poll(TIMEOUT, limit, &mut polled).await.expect("the member joins");
         let Some(Polled::Assign(partitions)) = polled.pop() else { panic!("{polled:?}") };
-        let starts: Vec<_> = partitions.into_iter().map(|partition| (partition, 0)).collect();
+        let starts: Vec<_> = partitions.into_iter().map(|partition| (partition, Some(0))).collect();
         consumer.assign(&starts).expect("as offered");
         let mut producer = process.producer("id", Sizes::default()).expect("valid settings");
         producer.init(TIMEOUT).await.expect("the coordinator answers");

@@ -4,23 +4,25 @@ use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign_statemachine::Disposition;
 use rdkafka::client::NativeClient;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::classify::{Failure, Unflagged, classify, classify_binding};
 use super::config::ClusterConfig;
 use super::context::Context;
 use super::events::{common, explain};
 use super::lists::plain;
-use super::raw::{self, Configured, Description, Queue};
+use super::ranges::log_ranges;
+use super::raw::{self, Configured, Description, Pending, Queue};
 use super::rights::Names;
 use super::settings;
 use crate::kafka::{
-    Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
+    Admin, Committed, Each, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition, of_all,
 };
 
 /// A client for questions: a consumer that has the group's name and never joins it.
@@ -63,6 +65,29 @@ impl LibrdAdmin {
             fault = common("admin", &event).or(fault);
         }
         fault
+    }
+
+    fn commits(
+        &mut self,
+        partitions: &[TopicPartition],
+        pending: Pending,
+        timeout: Duration,
+    ) -> Each<Option<Committed>> {
+        let call = "ListConsumerGroupOffsets";
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = plain(call, partitions)?;
+        let told = raw::committed(self.native(), &self.group, &list, pending, timeout);
+        let mut told: BTreeMap<_, _> = self.done(call, told)?.into_iter().collect();
+        let each = |partition: &TopicPartition| {
+            let untold = || Err(Failure::of(Code::BadMessage, "it is not in the answer"));
+            told.remove(partition).unwrap_or_else(untold).map(committed).map_err(|failure| {
+                let message = format!("{partition}: {}", failure.message);
+                classify(call, Failure { message, ..failure }, Unflagged::Retriable)
+            })
+        };
+        Ok(partitions.iter().map(each).collect())
     }
 
     fn done<T>(&self, call: &'static str, result: Result<T, Failure>) -> Result<T, KafkaError> {
@@ -116,7 +141,7 @@ fn largest(
 
 impl Admin for LibrdAdmin {
     async fn cluster_id(&mut self, timeout: Duration) -> Result<String, KafkaError> {
-        let code = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
+        let code = Code::OperationTimedOut;
         // It comes with the first metadata, which nothing else asks for before a timer of 1 s.
         let id = raw::reach(self.native(), timeout).and_then(|()| {
             raw::cluster_id(self.native())
@@ -171,11 +196,8 @@ impl Admin for LibrdAdmin {
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        let call = "committed";
-        let list = plain(call, partitions)?;
-        let told = raw::committed(self.native(), &list, timeout);
-        Ok(self.done(call, told)?.into_iter().map(committed).collect())
+    ) -> Each<Option<Committed>> {
+        self.commits(partitions, Pending::Told, timeout)
     }
 
     async fn committed_now(
@@ -183,20 +205,7 @@ impl Admin for LibrdAdmin {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        let call = "ListConsumerGroupOffsets";
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let list = plain(call, partitions)?;
-        let told = raw::committed_now(self.native(), &self.group, &list, timeout);
-        let mut told: BTreeMap<_, _> = self.done(call, told)?.into_iter().collect();
-        let each = partitions.iter().map(|partition| {
-            told.remove(partition).map(committed).ok_or_else(|| {
-                let message = format!("{partition}: it is not in the answer");
-                KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
-            })
-        });
-        each.collect()
+        of_all(self.commits(partitions, Pending::Passed, timeout))
     }
 
     async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {
@@ -208,39 +217,9 @@ impl Admin for LibrdAdmin {
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<LogRange>, KafkaError> {
+    ) -> Each<LogRange> {
         let told = log_ranges(self.native(), partitions, timeout);
         let fault = self.drain();
         told.map_err(|error| explain(error, fault))
     }
-}
-
-/// The ranges of partitions' logs that a `read_committed` client can see, in the order asked. Waits
-/// at most `timeout`.
-pub(super) fn log_ranges(
-    client: &NativeClient,
-    partitions: &[TopicPartition],
-    timeout: Duration,
-) -> Result<Vec<LogRange>, KafkaError> {
-    let call = "ListOffsets";
-    if partitions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let deadline = Instant::now() + timeout;
-    let told = |end| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let told = raw::log_ends(client, plain(call, partitions)?, end, left);
-        told.map_err(|failure| classify(call, failure, Unflagged::Retriable))
-    };
-    let (starts, ends) = (told(raw::LogEnd::First)?, told(raw::LogEnd::Last)?);
-    let range = |(partition, (start, end))| {
-        let offset = |offset: i64| {
-            u64::try_from(offset).map_err(|_| {
-                let message = format!("{partition}: offset {offset}");
-                KafkaError::new(call, ErrorKind::Other, Disposition::Retriable, message)
-            })
-        };
-        Ok(LogRange { start: offset(start)?, end: offset(end)? })
-    };
-    partitions.iter().zip(starts.into_iter().zip(ends)).map(range).collect()
 }

@@ -1,11 +1,14 @@
 //! A change of the assignment, and how it is answered.
 
+use countersign_statemachine::Disposition;
 use rdkafka::client::NativeClient;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
-use super::classify::{Failure, Unflagged, classify};
+use super::classify::{Failure, Unflagged, classify, classify_binding};
+use super::context::Context;
 use super::lists::plain;
 use super::raw;
-use crate::kafka::{KafkaError, TopicPartition};
+use crate::kafka::{ErrorKind, KafkaError, TopicPartition};
 
 /// A rebalance that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,4 +53,15 @@ impl Change {
 /// An error that ends the consumer.
 pub(super) fn dead(call: &'static str) -> impl Fn(Failure) -> KafkaError {
     move |failure| classify(call, failure, Unflagged::Fatal)
+}
+
+/// A mistake of the caller.
+pub(super) fn caller(call: &'static str, message: impl Into<String>) -> KafkaError {
+    KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message)
+}
+
+/// Asks the group for partitions of these topics.
+pub(super) fn subscribe(base: &BaseConsumer<Context>, topics: &[String]) -> Result<(), KafkaError> {
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    base.subscribe(&topics).map_err(|error| classify_binding("subscribe", &error))
 }

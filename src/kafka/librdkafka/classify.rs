@@ -72,8 +72,8 @@ pub(super) fn kind(code: Code) -> ErrorKind {
         Code::OperationTimedOut
         | Code::RequestTimedOut
         | Code::MessageTimedOut
-        | Code::TimedOutQueue
-        | Code::UnstableOffsetCommit => ErrorKind::Timeout,
+        | Code::TimedOutQueue => ErrorKind::Timeout,
+        Code::UnstableOffsetCommit => ErrorKind::Pending,
         Code::BrokerTransportFailure
         | Code::Resolve
         | Code::NetworkException
@@ -216,7 +216,7 @@ mod tests {
     fn codes_have_kinds() {
         let table = [
             (Code::MessageTimedOut, ErrorKind::Timeout),
-            (Code::UnstableOffsetCommit, ErrorKind::Timeout),
+            (Code::UnstableOffsetCommit, ErrorKind::Pending),
             (Code::BrokerTransportFailure, ErrorKind::Transport),
             (Code::Resolve, ErrorKind::Transport),
             (Code::AllBrokersDown, ErrorKind::AllBrokersDown),

@@ -41,18 +41,19 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::change::{Change, dead};
-use super::classify::{Failure, Unflagged, classify, classify_binding};
+use super::change::{Change, caller, dead, subscribe};
+use super::classify::classify_binding;
 use super::config::{Assignor, ClusterConfig, GroupProtocol};
 use super::context::Context;
 use super::events;
 use super::fetch::{Batches, fail, take};
 use super::group::{Client, Gate, LibrdGroup, Shared, identity, member};
-use super::lists::{list, plain, same};
+use super::lists::{each, list, plain, same};
 use super::raw::{self, Doors, Event, EventKind, Queues, Rebalance};
 use super::rights::Names;
+use super::seek::Unsought;
 use super::settings;
-use crate::kafka::{Consumer, ErrorKind, KafkaError, PollLimit, Polled, TopicPartition, Waker};
+use crate::kafka::{Consumer, KafkaError, PollLimit, Polled, TopicPartition, Waker};
 
 /// How long the beginning of a seek is waited for: a turn of librdkafka's main thread.
 const SEEK_WAIT: Duration = Duration::from_secs(1);
@@ -73,6 +74,8 @@ pub struct LibrdConsumer {
     pending: Option<Change>,
     next: VecDeque<Change>,
     leaving: Leaving,
+    /// Where fetching is to go on that could not be told yet.
+    unsought: Unsought,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +120,7 @@ impl LibrdConsumer {
             pending: None,
             next: VecDeque::new(),
             leaving: Leaving::No,
+            unsought: Unsought::default(),
         })
     }
 
@@ -226,33 +230,10 @@ impl LibrdConsumer {
         Ok(())
     }
 
-    fn each(
-        &self,
-        call: &'static str,
-        list: &rdkafka::TopicPartitionList,
-        act: impl FnOnce(&NativeClient, &rdkafka::TopicPartitionList) -> Result<(), Failure>,
-    ) -> Result<(), KafkaError> {
-        act(self.native(), list).map_err(|error| classify(call, error, Unflagged::Retriable))?;
-        for element in list.elements() {
-            element.error().map_err(|error| {
-                let mut error = classify_binding(call, &error);
-                error.message =
-                    format!("{}/{}: {}", element.topic(), element.partition(), error.message);
-                error
-            })?;
-        }
-        Ok(())
+    fn seek_all(&mut self) -> Result<(), KafkaError> {
+        let sought = self.unsought.tell(self.client.base.client().native_client())?;
+        self.resume(&sought)
     }
-}
-
-fn subscribe(base: &BaseConsumer<Context>, topics: &[String]) -> Result<(), KafkaError> {
-    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-    base.subscribe(&topics).map_err(|error| classify_binding("subscribe", &error))
-}
-
-/// A mistake of the caller.
-fn caller(call: &'static str, message: impl Into<String>) -> KafkaError {
-    KafkaError::new(call, ErrorKind::Other, Disposition::Fatal, message)
 }
 
 impl Consumer for LibrdConsumer {
@@ -269,6 +250,7 @@ impl Consumer for LibrdConsumer {
         if self.raise(polled)? {
             return Ok(());
         }
+        self.seek_all()?;
         let before = polled.len();
         let mut left = wait;
         let mut deadline = None;
@@ -304,7 +286,10 @@ impl Consumer for LibrdConsumer {
         result
     }
 
-    fn assign(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+    /// As the trait says. What is not to be fetched yet is paused before it is assigned, at an
+    /// offset that `start` replaces: librdkafka starts its fetcher, which does nothing while it is
+    /// paused (`rd_kafka_toppar_fetch_decide`), and needs no leader for that.
+    fn assign(&mut self, starts: &[(TopicPartition, Option<u64>)]) -> Result<(), KafkaError> {
         let call = if self.incremental { "incremental_assign" } else { "assign" };
         match &self.pending {
             Some(Change::Assign(offered))
@@ -316,11 +301,21 @@ impl Consumer for LibrdConsumer {
             let native = client.base.client().native_client();
             doors.open(native, &client.queues, partition).map_err(dead(call))?;
         }
-        let starts = starts.iter().map(|(partition, offset)| (partition, Some(*offset), ""));
+        let without = starts.iter().filter(|(_, offset)| offset.is_none());
+        let without: Vec<_> = without.map(|(partition, _)| partition.clone()).collect();
+        self.pause(&without)?;
+        let starts = starts.iter().map(|(tp, offset)| (tp, Some(offset.unwrap_or(0)), ""));
         let starts = list(call, starts)?;
         let assign = if self.incremental { raw::incremental_assign } else { raw::assign };
         assign(self.native(), &starts).map_err(dead(call))?;
         self.answered()
+    }
+
+    /// As the trait says. What is fetched in vain, because it was to be stopped just before, is
+    /// tried again by the next polls.
+    fn start(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+        self.unsought.add(starts);
+        self.seek_all()
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -331,6 +326,7 @@ impl Consumer for LibrdConsumer {
             return Err(caller(call, "these partitions were not taken back"));
         };
         self.doors.close(partitions);
+        self.unsought.forget(partitions);
         change.release(self.native(), self.incremental)?;
         self.batches.forget(partitions);
         self.answered()
@@ -349,12 +345,13 @@ impl Consumer for LibrdConsumer {
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
-        self.each("pause_partitions", &plain("pause_partitions", partitions)?, raw::pause)
+        let call = "pause_partitions";
+        each(self.native(), call, &plain(call, partitions)?, raw::pause)
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
         let call = "resume_partitions";
-        self.each(call, &plain(call, partitions)?, raw::resume)
+        each(self.native(), call, &plain(call, partitions)?, raw::resume)
     }
 
     /// As the trait says. `rd_kafka_toppar_op_seek` makes a version barrier at once: what was
@@ -363,7 +360,7 @@ impl Consumer for LibrdConsumer {
     fn seek(&mut self, partition: &TopicPartition, offset: u64) -> Result<(), KafkaError> {
         let call = "seek_partitions";
         let list = list(call, [(partition, Some(offset), "")])?;
-        self.each(call, &list, |client, list| match raw::seek(client, list, SEEK_WAIT) {
+        each(self.native(), call, &list, |client, list| match raw::seek(client, list, SEEK_WAIT) {
             // It is under way, and comes before whatever is fetched next.
             Err(failure) if failure.code == Code::OperationTimedOut => Ok(()),
             result => result,

@@ -1,8 +1,10 @@
 //! Lists of partitions in librdkafka's form.
 
 use countersign_statemachine::Disposition;
+use rdkafka::client::NativeClient;
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::classify::{Failure, Unflagged, classify, classify_binding};
 use crate::kafka::{ErrorKind, KafkaError, TopicPartition};
 
 /// Makes a list of partitions with offset and metadata.
@@ -53,4 +55,23 @@ pub(super) fn same<'a>(
     offered.sort();
     named.sort();
     offered == named
+}
+
+/// Acts on partitions; the first that has an error of its own fails the call.
+pub(super) fn each(
+    client: &NativeClient,
+    call: &'static str,
+    list: &TopicPartitionList,
+    act: impl FnOnce(&NativeClient, &TopicPartitionList) -> Result<(), Failure>,
+) -> Result<(), KafkaError> {
+    act(client, list).map_err(|error| classify(call, error, Unflagged::Retriable))?;
+    for element in list.elements() {
+        element.error().map_err(|error| {
+            let mut error = classify_binding(call, &error);
+            error.message =
+                format!("{}/{}: {}", element.topic(), element.partition(), error.message);
+            error
+        })?;
+    }
+    Ok(())
 }

@@ -10,13 +10,13 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as BindingError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
-use super::admin::log_ranges;
 use super::classify::classify_binding;
 use super::config::ClusterConfig;
 use super::context::Context;
 use super::lists::list;
+use super::ranges::log_ranges;
 use super::settings;
-use crate::kafka::{BatchBuilder, ErrorKind, KafkaError, LogRange, Record, TopicPartition};
+use crate::kafka::{BatchBuilder, ErrorKind, KafkaError, LogRange, Record, TopicPartition, of_all};
 
 /// How long one wait for records is.
 const POLL: Duration = Duration::from_millis(100);
@@ -109,7 +109,7 @@ fn ends(
             (TopicPartition::all_of(topic.as_str().into(), count).collect(), 0)
         }
     };
-    let ranges = log_ranges(consumer.client().native_client(), &partitions, patience)?;
+    let ranges = of_all(log_ranges(consumer.client().native_client(), &partitions, patience))?;
     let from = |range: LogRange| LogRange { start: range.start.max(first), ..range };
     Ok(partitions.into_iter().zip(ranges.into_iter().map(from)).collect())
 }

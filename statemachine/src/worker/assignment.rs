@@ -9,7 +9,7 @@ use crate::entry::PartitionId;
 use super::effect::{Effect, Start};
 use super::first_starts::PATIENCE;
 use super::input::{Denied, Found, Obstacle};
-use super::partition::{Partition, Tenure};
+use super::partition::{Partition, Tenure, Wait};
 use super::recovery::recover;
 use super::refusal::Subject;
 use super::stop::StopReason;
@@ -50,11 +50,43 @@ impl Worker {
         for (id, epoch, found) in found {
             self.take_over(*id, *epoch, found);
         }
+        self.fetch_late(found);
+    }
+
+    /// Those that the group's assignment did not wait for begin now.
+    fn fetch_late(&mut self, found: &[(PartitionId, u64, Found)]) {
+        let is_assigning = |id: PartitionId| {
+            self.rebalances.iter().any(|rebalance| match rebalance {
+                Rebalance::Assigning { ids, .. } => ids.contains(&id),
+                Rebalance::Revoking { .. } => false,
+            })
+        };
+        let is_late = |id: PartitionId| !is_assigning(id) && !self.is_let_go(id);
+        let start = |(id, epoch, _): &(PartitionId, u64, Found)| {
+            let partition = self.partitions.get(id).filter(|_| is_late(*id))?;
+            let begins = partition.epoch == *epoch && partition.tenure == Tenure::Owned;
+            begins.then_some(Start { partition: *id, offset: partition.position })
+        };
+        let starts: Vec<Start> = found.iter().filter_map(start).collect();
+        if !starts.is_empty() && !self.stopped {
+            self.effects.push_back(Effect::Fetch(starts));
+        }
+    }
+
+    pub(super) fn on_unready(&mut self, ids: &[(PartitionId, u64)]) {
+        for (id, epoch) in ids {
+            if let Some(partition) = self.partitions.get_mut(id)
+                && partition.epoch == *epoch
+                && partition.is_recovering()
+            {
+                partition.tenure = Tenure::Recovering(Wait::Alone);
+            }
+        }
     }
 
     fn take_over(&mut self, id: PartitionId, epoch: u64, found: &Found) {
         let Some(partition) = self.partitions.get_mut(&id) else { return };
-        if partition.epoch != epoch || partition.tenure != Tenure::Recovering {
+        if partition.epoch != epoch || !partition.is_recovering() {
             return;
         }
         match recover(id, found, &self.settings) {
@@ -116,7 +148,7 @@ impl Worker {
         let mut sent = Vec::new();
         for id in ids {
             let Some(partition) = self.partitions.get_mut(id) else { continue };
-            if partition.tenure != Tenure::Recovering {
+            if !partition.is_recovering() {
                 partition.tenure = Tenure::Abandoned;
             }
             let numbers = partition.window.iter().filter_map(|piece| match piece.phase {
@@ -153,8 +185,8 @@ impl Worker {
     }
 
     /// No committed offset is read before every slot is registered: an open transaction of a former
-    /// self would hold it pending until its time-out. What is taken back meanwhile, or comes when
-    /// the worker is leaving, is not waited for and not started.
+    /// self would hold it pending until its time-out. What is taken back meanwhile, comes when the
+    /// worker is leaving, or takes longer than the others is not waited for and not started.
     fn advance_assigning(&mut self, ids: Vec<PartitionId>, asked: bool) -> Option<Rebalance> {
         let mut wanted = ids.clone();
         wanted.retain(|id| !self.is_let_go(*id));
@@ -169,11 +201,15 @@ impl Worker {
             }
             self.ask(&wanted);
         }
-        let known = wanted.iter().filter_map(|id| self.partitions.get(id));
-        if known.clone().any(|partition| partition.tenure == Tenure::Recovering) {
+        let mut known = wanted.iter().filter_map(|id| self.partitions.get(id));
+        if known.any(|p| p.tenure == Tenure::Recovering(Wait::Assignment)) {
             return Some(Rebalance::Assigning { ids, asked: true });
         }
-        let starts = known.map(|p| Start { partition: p.id, offset: p.position }).collect();
+        let start = |id: PartitionId| {
+            let known = self.partitions.get(&id).filter(|p| !p.is_recovering())?;
+            wanted.contains(&id).then_some(known.position)
+        };
+        let starts = ids.iter().map(|&id| (id, start(id))).collect();
         self.effects.push_back(Effect::Assign(starts));
         None
     }
@@ -188,7 +224,7 @@ impl Worker {
             }
             let Some(partition) = self.partitions.get_mut(&id) else { continue };
             partition.tenure = Tenure::Abandoned;
-            starts.push(Start { partition: id, offset: partition.position });
+            starts.push((id, None));
         }
         self.effects.push_back(Effect::Assign(starts));
     }
@@ -289,7 +325,7 @@ impl Worker {
     pub(super) fn rebalance_due(&self) -> Option<Time> {
         let deadline = |partition: &Partition| match partition.tenure {
             Tenure::Leaving { until, .. } => Some(until),
-            Tenure::Recovering | Tenure::Owned | Tenure::Abandoned => None,
+            Tenure::Recovering(_) | Tenure::Owned | Tenure::Abandoned => None,
         };
         let drain = match self.drain {
             Drain::Until(deadline) => Some(deadline),

@@ -16,8 +16,11 @@ pub enum Effect {
     ///
     /// All producer slots are open by then, so that no transaction of a former self is undecided.
     Recover(Vec<(PartitionId, u64)>),
-    /// End the group's assignment: fetching starts at these offsets.
-    Assign(Vec<Start>),
+    /// End the group's assignment: fetching starts at these offsets. A partition without one is
+    /// owned, and is not fetched before `Fetch`.
+    Assign(Vec<(PartitionId, Option<u64>)>),
+    /// Fetch partitions that are assigned, from these offsets on.
+    Fetch(Vec<Start>),
     /// End the group's revocation.
     Unassign(Vec<PartitionId>),
     /// Leave the group; what is still owned is then revoked.

@@ -23,6 +23,9 @@ pub enum Input {
     Assigned(Vec<PartitionId>),
     /// What Kafka and the store know of partitions, each with its ownership; answers `Recover`.
     Recovered(Vec<(PartitionId, u64, Found)>),
+    /// Kafka does not tell yet where these partitions stand, each with its ownership, and is asked
+    /// again: one has no leader, or another owner's transaction is open. The others need not wait.
+    Unready(Vec<(PartitionId, u64)>),
     /// The group takes these partitions back; answered by one `Unassign`.
     Revoked(Vec<PartitionId>),
     /// These partitions may have another owner already; answered by one `Unassign`.

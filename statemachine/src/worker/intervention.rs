@@ -47,7 +47,7 @@ impl Partition {
     /// How far a message is that an operator decides about.
     fn decidable(&self, offset: u64) -> Result<Phase, Obstacle> {
         match self.tenure {
-            Tenure::Recovering => return Err(Obstacle::TakingUp),
+            Tenure::Recovering(_) => return Err(Obstacle::TakingUp),
             Tenure::Leaving { .. } | Tenure::Abandoned => return Err(Obstacle::LettingGo),
             Tenure::Owned => {}
         }

@@ -40,7 +40,7 @@ impl Partition {
                 !self.is_running()
             }
             Tenure::Leaving { stage: Leave::Closing, .. } => true,
-            Tenure::Recovering | Tenure::Owned | Tenure::Abandoned => false,
+            Tenure::Recovering(_) | Tenure::Owned | Tenure::Abandoned => false,
         }
     }
 
@@ -83,7 +83,7 @@ impl Partition {
     pub(crate) fn is_settled(&self) -> bool {
         match self.tenure {
             Tenure::Owned => false,
-            Tenure::Recovering | Tenure::Abandoned => true,
+            Tenure::Recovering(_) | Tenure::Abandoned => true,
             Tenure::Leaving { .. } => {
                 self.is_closing() && !self.has_finished() && !self.wants_commit()
             }

@@ -70,7 +70,7 @@ use assignment::{Drain, Rebalance};
 use intervention::Pending;
 use journal::Journal;
 use measure::Measure;
-use partition::{Partition, Tenure};
+use partition::Partition;
 use refusal::Refusals;
 use suspects::Suspects;
 use transaction::{Slot, Transaction};
@@ -206,6 +206,7 @@ impl Worker {
         match input {
             Input::Assigned(ids) => self.on_assigned(ids),
             Input::Recovered(found) => self.on_recovered(&found),
+            Input::Unready(ids) => self.on_unready(&ids),
             Input::Revoked(ids) => self.on_revoked(ids),
             Input::Lost(ids) => self.on_lost(ids),
             Input::Received { partition, epoch, spans, keys } => {
@@ -305,7 +306,7 @@ impl Worker {
     fn owned(&mut self, id: PartitionId, epoch: u64) -> Option<&mut Partition> {
         self.partitions
             .get_mut(&id)
-            .filter(|partition| partition.epoch == epoch && partition.tenure != Tenure::Recovering)
+            .filter(|partition| partition.epoch == epoch && !partition.is_recovering())
     }
 
     fn stop(&mut self, result: Result<(), StopReason>) {

@@ -26,13 +26,22 @@ use super::window::{Phase, Piece, Window};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tenure {
     /// Given, and not yet known well enough to start.
-    Recovering,
+    Recovering(Wait),
     /// Messages are handled.
     Owned,
     /// No new message is handled; what is finished is committed.
     Leaving { stage: Leave, until: Time },
     /// Nothing more is committed: another owner may be at work, or the budget is used up.
     Abandoned,
+}
+
+/// Whether the group's assignment waits for what is not known of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It does.
+    Assignment,
+    /// It takes longer, and the others begin without it.
+    Alone,
 }
 
 /// Whether the metadata of the next commit holds what is finished beyond the position.
@@ -127,7 +136,7 @@ impl Partition {
         Self {
             id,
             epoch,
-            tenure: Tenure::Recovering,
+            tenure: Tenure::Recovering(Wait::Assignment),
             window: Window::default(),
             position: 0,
             received: 0,
@@ -186,6 +195,10 @@ impl Partition {
         }
     }
 
+    pub(crate) fn is_recovering(&self) -> bool {
+        matches!(self.tenure, Tenure::Recovering(_))
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         self.window.count(Phase::Running) > 0
     }
@@ -212,7 +225,7 @@ impl Partition {
     /// Whether a commit would say something new though no message is waiting for one.
     pub(crate) fn wants_commit(&self) -> bool {
         match self.tenure {
-            Tenure::Recovering | Tenure::Abandoned => false,
+            Tenure::Recovering(_) | Tenure::Abandoned => false,
             Tenure::Owned => self.unsaved || self.has_moved_on(),
             Tenure::Leaving { .. } => {
                 let released = self.committing.map_or(self.released, |sent| sent.released);

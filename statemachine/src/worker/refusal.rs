@@ -90,7 +90,7 @@ impl Worker {
             Denied::Membership => self.epochs > 0,
             Denied::Reading(id) => {
                 let owned = |tenure| match tenure {
-                    Tenure::Recovering | Tenure::Owned => true,
+                    Tenure::Recovering(_) | Tenure::Owned => true,
                     Tenure::Leaving { .. } | Tenure::Abandoned => false,
                 };
                 if !self.partitions.get(&id).is_some_and(|partition| owned(partition.tenure)) {

@@ -45,8 +45,15 @@ fn show(effect: &Effect) -> String {
             format!("recover{}", ids.collect::<String>())
         }
         Effect::Assign(starts) => {
+            let start = |(id, offset): &(PartitionId, Option<u64>)| match offset {
+                Some(offset) => format!(" {}@{offset}", id.0),
+                None => format!(" {}", id.0),
+            };
+            format!("assign{}", starts.iter().map(start).collect::<String>())
+        }
+        Effect::Fetch(starts) => {
             let starts = starts.iter().map(|s| format!(" {}@{}", s.partition.0, s.offset));
-            format!("assign{}", starts.collect::<String>())
+            format!("fetch{}", starts.collect::<String>())
         }
         Effect::Unassign(ids) => format!("unassign {}", ids.len()),
         Effect::Leave => "leave".to_owned(),
@@ -198,7 +205,7 @@ impl Story {
         self.found((P, 1), commit, log_end)
     }
 
-    fn found(
+    pub(crate) fn found(
         &mut self,
         (id, epoch): (PartitionId, u64),
         commit: Option<Commit>,

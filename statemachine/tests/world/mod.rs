@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use countersign_statemachine::worker::{
     Call, Cause, Commit, Effect, Failure, FailureKind, Found, GivenUp, Input, Intervention, Label,
-    Notice, Obstacle, Position, Refusal, SlotEvent, StopReason, Time, Worker,
+    Notice, Obstacle, Position, Refusal, SlotEvent, Start, StopReason, Time, Worker,
 };
 use countersign_statemachine::{
     Author, Backoff, BreakerAction, BreakerSettings, CommitMetadata, Disposition, Entry, GiveUp,
@@ -166,6 +166,10 @@ struct Process {
     /// Messages whose attempts an operator has told to forget.
     anew: BTreeSet<(u32, u64)>,
     epochs: BTreeMap<u32, u64>,
+    /// What the group's assignments were answered with.
+    assigned: BTreeSet<PartitionId>,
+    /// Partitions that Kafka does not tell of, and how often still.
+    sick: BTreeMap<u32, u64>,
     fetch: BTreeMap<u32, u64>,
     /// How many messages of a partition may be under way, in an ownership.
     memory: BTreeMap<(u32, u64), u64>,
@@ -343,7 +347,8 @@ impl World {
     }
 
     fn disturb(&mut self, choice: &mut Choice) {
-        match choice.below(13) {
+        match choice.below(14) {
+            13 => self.sicken(choice),
             10..=12 => self.run_short(choice),
             9 => {
                 let ended = self.worker.counts();
@@ -452,6 +457,12 @@ impl World {
                 _ => self.lose(ids),
             }
         }
+    }
+
+    /// Some of what is given next cannot be taken up at once.
+    fn sicken(&mut self, choice: &mut Choice) {
+        let times = choice.below(4);
+        self.process.sick.insert(choice.partition(), times);
     }
 
     pub(crate) fn assign(&mut self, ids: Vec<PartitionId>) {

@@ -22,6 +22,12 @@ impl Process {
         })
     }
 
+    /// Whether Kafka does not tell how a partition stands.
+    fn is_sick(&mut self, id: u32) -> bool {
+        let left = self.sick.get_mut(&id).filter(|left| **left > 0);
+        left.map(|left| *left -= 1).is_some()
+    }
+
     /// What a slot may do next whose transaction has ended, or that was opened.
     fn rest(&mut self, slot: u32, suspicious: bool) {
         let must_open = self.outdated.contains(&slot) || suspicious;
@@ -51,18 +57,8 @@ impl World {
                     self.on_recover(partition, epoch);
                 }
             }
-            Effect::Assign(starts) => {
-                let ids: Vec<_> = starts.iter().map(|start| start.partition).collect();
-                let Some(Wanted::Assign(wanted)) = self.process.wanted.pop_front() else {
-                    panic!("nobody waits for Assign");
-                };
-                assert!(ids.iter().all(|id| wanted.contains(id)));
-                for start in starts {
-                    let id = start.partition.0;
-                    self.process.fetch.insert(id, start.offset);
-                    self.process.at_end.remove(&id);
-                }
-            }
+            Effect::Assign(starts) => self.on_assign(starts),
+            Effect::Fetch(starts) => self.on_fetch(starts),
             Effect::Unassign(ids) => self.on_unassign(&ids),
             Effect::Leave => {
                 assert!(self.process.draining, "only a drain leaves");
@@ -336,6 +332,30 @@ impl World {
         }
     }
 
+    fn on_assign(&mut self, starts: Vec<(PartitionId, Option<u64>)>) {
+        let ids: Vec<_> = starts.iter().map(|(id, _)| *id).collect();
+        let Some(Wanted::Assign(wanted)) = self.process.wanted.pop_front() else {
+            panic!("nobody waits for Assign");
+        };
+        assert_eq!(ids, wanted, "the answer names all");
+        self.process.assigned.extend(&ids);
+        for (PartitionId(id), offset) in starts {
+            if let Some(offset) = offset {
+                self.process.fetch.insert(id, offset);
+                self.process.at_end.remove(&id);
+            }
+        }
+    }
+
+    fn on_fetch(&mut self, starts: Vec<Start>) {
+        for Start { partition, offset } in starts {
+            assert!(self.process.assigned.contains(&partition), "it is not assigned");
+            let before = self.process.fetch.insert(partition.0, offset);
+            assert_eq!(before, None, "{partition:?} is fetched already");
+            self.process.at_end.remove(&partition.0);
+        }
+    }
+
     fn on_unassign(&mut self, ids: &[PartitionId]) {
         let wanted = self.process.wanted.pop_front();
         assert_eq!(wanted, Some(Wanted::Unassign(ids.to_vec())));
@@ -369,6 +389,7 @@ impl World {
         for id in ids {
             assert!(!self.process.epochs.contains_key(&id.0), "{id:?} is not forgotten");
             self.process.fetch.remove(&id.0);
+            self.process.assigned.remove(id);
             // A later assignment may be waiting already.
             self.group[id.0 as usize] = Member::Free;
         }
@@ -581,6 +602,11 @@ impl World {
                 let id = partition.0;
                 if self.group[id as usize] != Member::Ours {
                     // The answer comes too late to matter; what it says does not.
+                    return;
+                }
+                if self.process.is_sick(id) {
+                    self.process.jobs.push_back(Job::Recover(partition, epoch));
+                    self.tell(Input::Unready(vec![(partition, epoch)]));
                     return;
                 }
                 assert!(!self.kafka.has_pending_offsets(id), "{id} is not stable");

@@ -20,7 +20,7 @@ pub async fn abort_is_skipped_by_readers<C: Cluster>(cluster: &C) {
     let mut admin = cluster.client(&spec).admin().expect("valid settings");
     let asked = std::slice::from_ref(&partition);
     let ranges = admin.log_ranges(asked, DEADLINE).await.expect("the partition exists");
-    assert_eq!(ranges, [LogRange { start: 0, end: 4 }]);
+    assert_eq!(ranges, [Ok(LogRange { start: 0, end: 4 })]);
     cluster.produce(topic, 0, &["b"]).await;
     reader.until("the next end", |reader| reader.ends.get(&partition) == Some(&5)).await;
     assert_eq!(reader.of(topic, 0), ["a", "b"]);
@@ -78,6 +78,24 @@ pub async fn paused_partition_is_silent<C: Cluster>(cluster: &C) {
     reader.consumer.resume(&partitions).expect("assigned");
     reader.until("the rest", |reader| reader.of(topic, 0).len() == 3).await;
     assert_eq!(reader.of(topic, 0), ["a", "b", "c"]);
+}
+
+/// A partition that is assigned without a start is silent, also after other pauses, until it is
+/// told where to start; the others are read meanwhile.
+pub async fn a_partition_without_a_start_is_read_from_where_it_is_told<C: Cluster>(cluster: &C) {
+    let topic = "a_partition_without_a_start_is_read_from_where_it_is_told";
+    cluster.create_topic(topic, 2, None).await;
+    cluster.produce(topic, 0, &["a", "b", "c"]).await;
+    cluster.produce(topic, 1, &["x"]).await;
+    let consumer = cluster.client(&ClientSpec::new(topic, topic)).consumer(0);
+    let mut reader = Reader::new(consumer.expect("valid settings"));
+    let later = TopicPartition::new(topic, 0);
+    reader.later.insert(later.clone());
+    reader.until("the other one is read", |reader| !reader.of(topic, 1).is_empty()).await;
+    reader.never(QUIET, "a record", |reader| !reader.of(topic, 0).is_empty()).await;
+    reader.consumer.start(&[(later, 1)]).expect("it is assigned");
+    reader.until("the rest", |reader| reader.of(topic, 0).len() == 2).await;
+    assert_eq!(reader.of(topic, 0), ["b", "c"]);
 }
 
 /// After a seek nothing comes that was fetched before, and the end is told once more.

@@ -27,7 +27,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::kafka::{CommitOffset, Kafka, Output, Producer, Sizes, TopicPartition};
+use countersign::kafka::{
+    Admin, CommitOffset, Committed, Kafka, Output, Producer, Sizes, TopicPartition, of_all,
+};
+use tokio::time::Instant;
 
 /// How long a condition may take to come true.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -162,6 +165,18 @@ async fn send<P: Producer>(producer: &mut P, topic: &str, partition: u32, value:
     producer.flush(0, DEADLINE).await.expect("the record is delivered");
 }
 
+/// The committed offsets once none of them is pending.
+async fn stable<A: Admin>(admin: &mut A, of: &[TopicPartition]) -> Vec<Option<Committed>> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match of_all(admin.committed(of, DEADLINE).await) {
+            Ok(committed) => return committed,
+            Err(error) => assert!(Instant::now() < deadline, "in time: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Makes one test of every behaviour: `$cluster` is an expression that makes the [`Cluster`],
 /// `$test` the attribute of the tests.
 #[macro_export]
@@ -198,6 +213,7 @@ macro_rules! conformance_tests {
             committed_now_does_not_wait
             records_come_in_order_up_to_the_limit
             pause_at_the_end_skips_nothing
+            a_partition_without_a_start_is_read_from_where_it_is_told
             paused_partition_is_silent
             seek_reads_again_from_there
             seek_of_a_paused_partition_outlives_its_pauses
@@ -206,6 +222,8 @@ macro_rules! conformance_tests {
             topics_are_described
             unknown_topic_is_told
             committed_is_none_at_first
+            a_pending_offset_hides_no_other
+            an_unknown_partition_hides_no_other_range
             log_range_ends_at_the_last_stable_offset
         }
     };

@@ -7,7 +7,7 @@ use countersign::kafka::{
 };
 
 use super::reader::joined;
-use super::{ClientSpec, Cluster, DEADLINE, offset_of, ready_producer, send};
+use super::{ClientSpec, Cluster, DEADLINE, offset_of, ready_producer, send, stable};
 
 /// Topics are described in the order asked, each with an id of its own.
 pub async fn topics_are_described<C: Cluster>(cluster: &C) {
@@ -40,7 +40,52 @@ pub async fn committed_is_none_at_first<C: Cluster>(cluster: &C) {
     let mut admin = cluster.client(&ClientSpec::new(topic, topic)).admin().expect("valid settings");
     let partitions = [TopicPartition::new(topic, 1), TopicPartition::new(topic, 0)];
     let committed = admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
-    assert_eq!(committed, [None, None]);
+    assert_eq!(committed, [Ok(None), Ok(None)]);
+}
+
+/// Of two partitions the one whose offset an open transaction may change is told as such, and the
+/// other one's is told.
+pub async fn a_pending_offset_hides_no_other<C: Cluster>(cluster: &C) {
+    let topic = "a_pending_offset_hides_no_other";
+    cluster.create_topic(topic, 2, None).await;
+    let spec = ClientSpec::new(topic, topic);
+    let member = joined(cluster, &spec).await;
+    let kafka = cluster.client(&spec);
+    let mut admin = kafka.admin().expect("valid settings");
+    let mut producer = ready_producer(&kafka, topic).await;
+    let group = member.consumer.group();
+    let partitions = [TopicPartition::new(topic, 0), TopicPartition::new(topic, 1)];
+    for (partition, offset) in [(0, 3), (1, 4)] {
+        producer.begin().expect("ready");
+        let offsets = [offset_of(topic, partition, offset, "")];
+        producer.send_offsets(&offsets, &group, DEADLINE).await.expect("a member");
+        if partition == 0 {
+            producer.commit(DEADLINE).await.expect("commit");
+            stable(&mut admin, &partitions).await;
+        }
+    }
+    let told = admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
+    let offset = |told: &Option<Committed>| told.as_ref().map(|committed| committed.offset);
+    assert_eq!(told[0].as_ref().map(offset), Ok(Some(3)));
+    assert_eq!(told[1].as_ref().map_err(|error| error.kind), Err(ErrorKind::Pending));
+    producer.abort(DEADLINE).await.expect("abort");
+}
+
+/// A partition that does not exist has an error, and the others have their ranges.
+pub async fn an_unknown_partition_hides_no_other_range<C: Cluster>(cluster: &C) {
+    let topic = "an_unknown_partition_hides_no_other_range";
+    cluster.create_topic(topic, 1, None).await;
+    cluster.produce(topic, 0, &["a"]).await;
+    let mut admin = cluster.client(&ClientSpec::new(topic, topic)).admin().expect("valid settings");
+    let nowhere = "an_unknown_partition_hides_no_other_range.nowhere";
+    let partitions = [
+        TopicPartition::new(topic, 7),
+        TopicPartition::new(topic, 0),
+        TopicPartition::new(nowhere, 0),
+    ];
+    let told = admin.log_ranges(&partitions, DEADLINE).await.expect("the broker is there");
+    assert!(told[0].is_err() && told[2].is_err(), "{told:?}");
+    assert_eq!(told[1], Ok(LogRange { start: 0, end: 1 }));
 }
 
 /// Commits are told without waiting for pending ones, with their metadata, and in the order asked.
@@ -62,8 +107,8 @@ pub async fn committed_now_does_not_wait<C: Cluster>(cluster: &C) {
         let told = admin.committed_now(&asked, DEADLINE).await.expect("the broker is there");
         assert_eq!(told, [None, before.clone(), None, None]);
         producer.commit(DEADLINE).await.expect("commit");
-        // The markers are written after the answer; a stable answer waits for them.
-        admin.committed(&asked, DEADLINE).await.expect("the broker is there");
+        // The markers are written after the answer.
+        stable(&mut admin, &asked).await;
         before = Some(Committed { offset, metadata });
     }
     let told = admin.committed_now(&asked, DEADLINE).await.expect("the broker is there");
@@ -85,12 +130,12 @@ pub async fn log_range_ends_at_the_last_stable_offset<C: Cluster>(cluster: &C) {
     send(&mut producer, topic, 0, "open").await;
     cluster.produce(topic, 0, &["behind"]).await;
     let ranges = admin.log_ranges(&partitions, DEADLINE).await.expect("both exist");
-    assert_eq!(ranges, [LogRange { start: 0, end: 1 }, LogRange { start: 0, end: 2 }]);
+    assert_eq!(ranges, [Ok(LogRange { start: 0, end: 1 }), Ok(LogRange { start: 0, end: 2 })]);
     producer.commit(DEADLINE).await.expect("commit");
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         let ranges = admin.log_ranges(&partitions[1..], DEADLINE).await.expect("it exists");
-        if ranges == [LogRange { start: 0, end: 5 }] {
+        if ranges == [Ok(LogRange { start: 0, end: 5 })] {
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "it is {ranges:?}");

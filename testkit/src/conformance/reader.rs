@@ -35,6 +35,8 @@ pub struct Reader<C> {
     pub error: Option<KafkaError>,
     /// Where to start reading; elsewhere at 0.
     pub starts: BTreeMap<TopicPartition, u64>,
+    /// Partitions that are assigned without being read.
+    pub later: BTreeSet<TopicPartition>,
     /// How much one poll takes.
     pub limit: PollLimit,
     /// Whether to join once more after the next assignment.
@@ -55,6 +57,7 @@ impl<C: Consumer> Reader<C> {
             faults: Vec::new(),
             error: None,
             starts: BTreeMap::new(),
+            later: BTreeSet::new(),
             limit: PollLimit { records: 1000, bytes: 1 << 20 },
             rejoins: false,
         }
@@ -97,7 +100,10 @@ impl<C: Consumer> Reader<C> {
         if std::mem::take(&mut self.rejoins) {
             self.consumer.rejoin().expect("an assignment waits");
         }
-        let start = |p: &TopicPartition| (p.clone(), self.starts.get(p).copied().unwrap_or(0));
+        let start = |p: &TopicPartition| {
+            let offset = self.starts.get(p).copied().unwrap_or(0);
+            (p.clone(), (!self.later.contains(p)).then_some(offset))
+        };
         let starts: Vec<_> = partitions.iter().map(start).collect();
         self.consumer.assign(&starts).expect("the offer is answered");
         self.owned.extend(partitions.iter().cloned());

@@ -11,7 +11,7 @@ use countersign_statemachine::Disposition;
 use super::reader::joined;
 use super::{
     ClientSpec, Cluster, DEADLINE, QUIET, SHORT_POLL_INTERVAL, TOO_LARGE_BYTES, offset_of, output,
-    ready_producer, send,
+    ready_producer, send, stable,
 };
 
 /// Records of a transaction are seen when it is committed, not before.
@@ -163,14 +163,15 @@ pub async fn offsets_are_pending_until_decided<C: Cluster>(cluster: &C) {
             .send_offsets(&offsets, &reader.consumer.group(), DEADLINE)
             .await
             .expect("offsets are sent");
-        let error = admin.committed(&partitions, QUIET).await.expect_err("pending");
-        assert_eq!(error.kind, ErrorKind::Timeout);
+        let told = admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
+        let kinds: Vec<_> = told.iter().map(|it| it.as_ref().map_err(|e| e.kind)).collect();
+        assert_eq!(kinds, [Err(ErrorKind::Pending)]);
         if is_committed {
             producer.commit(DEADLINE).await.expect("commit");
         } else {
             producer.abort(DEADLINE).await.expect("abort");
         }
-        let committed = admin.committed(&partitions, DEADLINE).await.expect("decided");
+        let committed = stable(&mut admin, &partitions).await;
         let expected = Committed { offset: 5, metadata: "mine".to_owned() };
         assert_eq!(committed, [Some(expected)]);
     }
@@ -200,7 +201,7 @@ pub async fn metadata_has_a_limit<C: Cluster>(cluster: &C) {
     producer.abort(DEADLINE).await.expect("abort");
 
     let partitions = [TopicPartition::new(topic, 0)];
-    let committed = admin.committed(&partitions, DEADLINE).await.expect("decided");
+    let committed = stable(&mut admin, &partitions).await;
     assert_eq!(committed, [Some(Committed { offset: 1, metadata: longest })]);
 }
 
@@ -223,7 +224,7 @@ pub async fn stale_generation_is_refused<C: Cluster>(cluster: &C) {
     producer.abort(DEADLINE).await.expect("abort");
     let mut admin = kafka.admin().expect("valid settings");
     let partitions = [TopicPartition::new(topic, 0)];
-    assert_eq!(admin.committed(&partitions, DEADLINE).await.expect("decided"), [None]);
+    assert_eq!(stable(&mut admin, &partitions).await, [None]);
 }
 
 /// Offsets are not sent for a member that has not joined: the broker would accept them.
@@ -242,7 +243,7 @@ pub async fn no_generation_is_refused<C: Cluster>(cluster: &C) {
     producer.abort(DEADLINE).await.expect("abort");
     let mut admin = kafka.admin().expect("valid settings");
     let partitions = [TopicPartition::new(topic, 0)];
-    assert_eq!(admin.committed(&partitions, DEADLINE).await.expect("decided"), [None]);
+    assert_eq!(stable(&mut admin, &partitions).await, [None]);
 }
 
 /// Markers are written after `commit` has returned, so that visibility is waited for.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::kafka::{
-    Admin, Committed, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
+    Admin, Committed, Each, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
 };
 use countersign_statemachine::Disposition;
 use tokio::time::Instant;
@@ -106,13 +106,15 @@ impl Admin for ModelAdmin {
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<Option<Committed>>, KafkaError> {
+    ) -> Each<Option<Committed>> {
         let group = self.group.clone();
         let fetch = |state: &mut State| {
             let offsets = &state.group(&group).offsets;
-            let is_stable = !partitions.iter().any(|partition| offsets.is_pending(partition));
-            is_stable
-                .then(|| partitions.iter().map(|p| offsets.committed.get(p).cloned()).collect())
+            let each = |partition| {
+                let pending = offsets.is_pending(partition).then(|| pending(partition));
+                pending.map_or_else(|| Ok(offsets.committed.get(partition).cloned()), Err)
+            };
+            Some(partitions.iter().map(each).collect())
         };
         self.ask(Call::OffsetFetch, "committed_offsets", timeout, fetch).await
     }
@@ -140,18 +142,22 @@ impl Admin for ModelAdmin {
         &mut self,
         partitions: &[TopicPartition],
         timeout: Duration,
-    ) -> Result<Vec<LogRange>, KafkaError> {
+    ) -> Each<LogRange> {
         let ranges = |state: &mut State| {
-            let ranges = partitions.iter().map(|partition| state.log_range(partition));
-            Some(ranges.collect::<Result<_, _>>())
+            Some(partitions.iter().map(|partition| state.log_range(partition)).collect())
         };
-        self.ask(Call::ListOffsets, "list_offsets", timeout, ranges).await?
+        self.ask(Call::ListOffsets, "list_offsets", timeout, ranges).await
     }
 }
 
 fn unknown(call: &'static str, topic: &str) -> KafkaError {
     let message = format!("topic {topic} does not exist");
     KafkaError::new(call, ErrorKind::UnknownTopic, Disposition::Permanent, message)
+}
+
+fn pending(partition: &TopicPartition) -> KafkaError {
+    let message = format!("{partition}: an open transaction may still change the offset");
+    KafkaError::new("committed_offsets", ErrorKind::Pending, Disposition::Retriable, message)
 }
 
 impl State {
@@ -169,6 +175,11 @@ impl State {
             let message = format!("partition {partition} does not exist");
             return Err(KafkaError::new("list_offsets", kind, Disposition::Permanent, message));
         };
+        if self.leaderless.contains(partition) {
+            let message = format!("{partition}: it has no leader");
+            let (kind, disposition) = (ErrorKind::Other, Disposition::Retriable);
+            return Err(KafkaError::new("list_offsets", kind, disposition, message));
+        }
         Ok(LogRange { start: log.start(), end: log.last_stable() })
     }
 }

@@ -1,6 +1,6 @@
 //! The cluster's state and its clock: everything that time does, in the order of its due times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ pub(super) struct State {
     pub(super) outage: Option<Outage>,
     /// When what is on the way to the broker has arrived, and more can be sent.
     pub(super) way_free: Instant,
+    /// Partitions that nobody leads: nothing of them is read, written or told.
+    pub(super) leaderless: BTreeSet<TopicPartition>,
     pub(super) version: u64,
     events: BTreeMap<(Instant, u64), Event>,
     last_number: u64,
@@ -119,6 +121,7 @@ impl State {
             faults: Faults::none(),
             outage: None,
             way_free: now,
+            leaderless: BTreeSet::new(),
             version: 0,
             events: BTreeMap::new(),
             last_number: 0,
@@ -292,6 +295,9 @@ impl State {
         let largest = topic.map(|topic| topic.max_message_bytes);
         if largest.is_some_and(|largest| bytes_of(batch) > largest) {
             return Err(Code::MessageTooLarge);
+        }
+        if self.leaderless.contains(&partition) {
+            return Err(Code::TimedOut);
         }
         if topic.is_some_and(|topic| batch.iter().any(|output| !topic.takes(output))) {
             return Err(Code::InvalidRecord);

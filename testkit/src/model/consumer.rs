@@ -102,7 +102,7 @@ impl Consumer for ModelConsumer {
         result
     }
 
-    fn assign(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+    fn assign(&mut self, starts: &[(TopicPartition, Option<u64>)]) -> Result<(), KafkaError> {
         let repeats = self.kafka.with(|state| state.faults.next(Call::Assign));
         let repeats = repeats == Some(Fault::Repeat);
         self.member("assign", |member| member.answer_assign(starts, repeats))?;
@@ -110,6 +110,12 @@ impl Consumer for ModelConsumer {
             state.finish_leaving(self.handle);
             state.changed();
         });
+        Ok(())
+    }
+
+    fn start(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+        self.member("start", |member| member.start(starts))?;
+        self.kafka.with(State::changed);
         Ok(())
     }
 
@@ -163,7 +169,7 @@ fn fetch_error() -> KafkaError {
 }
 
 impl Member {
-    fn assigned(
+    pub(super) fn assigned(
         &mut self,
         partition: &TopicPartition,
         call: &'static str,

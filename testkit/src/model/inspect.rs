@@ -78,6 +78,22 @@ impl ModelKafka {
         });
     }
 
+    /// The last replica of a partition goes away.
+    pub fn lose_leader(&self, topic: &str, partition: u32) {
+        self.with(|state| {
+            state.leaderless.insert(TopicPartition::new(topic, partition));
+            state.changed();
+        });
+    }
+
+    /// It comes back, with everything that it had.
+    pub fn elect_leader(&self, topic: &str, partition: u32) {
+        self.with(|state| {
+            state.leaderless.remove(&TopicPartition::new(topic, partition));
+            state.changed();
+        });
+    }
+
     /// Deletes a topic. Committed offsets stay, for they go by name.
     pub fn delete_topic(&self, name: &str) {
         self.with(|state| {

@@ -11,32 +11,7 @@ use tokio::time::Instant;
 use super::assignor::Assignor;
 use super::cluster::State;
 use super::log::Log;
-
-/// A rebalance event that the caller has to answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Offer {
-    Assign(Vec<TopicPartition>),
-    Revoke(Vec<TopicPartition>),
-    Lost(Vec<TopicPartition>),
-}
-
-impl Offer {
-    fn partitions(&self) -> &[TopicPartition] {
-        match self {
-            Self::Assign(partitions) | Self::Revoke(partitions) | Self::Lost(partitions) => {
-                partitions
-            }
-        }
-    }
-
-    fn polled(&self) -> Polled {
-        match self {
-            Self::Assign(partitions) => Polled::Assign(partitions.clone()),
-            Self::Revoke(partitions) => Polled::Revoke(partitions.clone()),
-            Self::Lost(partitions) => Polled::Lost(partitions.clone()),
-        }
-    }
-}
+pub(super) use super::offer::Offer;
 
 /// How far a partition has been read.
 #[derive(Debug, Default)]
@@ -161,7 +136,7 @@ impl Member {
 
     pub(super) fn answer_assign(
         &mut self,
-        starts: &[(TopicPartition, u64)],
+        starts: &[(TopicPartition, Option<u64>)],
         repeats: bool,
     ) -> Result<(), KafkaError> {
         self.check_fatal()?;
@@ -173,8 +148,17 @@ impl Member {
             }
         }
         for (partition, start) in starts {
-            let position = Position { next: *start, ..Position::default() };
+            let (next, is_paused) = (start.unwrap_or(0), start.is_none());
+            let position = Position { next, is_paused, ..Position::default() };
             self.owned.insert(partition.clone(), position);
+        }
+        Ok(())
+    }
+
+    pub(super) fn start(&mut self, starts: &[(TopicPartition, u64)]) -> Result<(), KafkaError> {
+        for (partition, start) in starts {
+            let position = self.assigned(partition, "start")?;
+            *position = Position { next: *start, ..Position::default() };
         }
         Ok(())
     }
@@ -311,6 +295,7 @@ impl State {
             let topic = self.topics.get(&partition.topic);
             let log = topic.and_then(|topic| topic.log(partition.partition));
             if let Some(log) = log
+                && !self.leaderless.contains(partition)
                 && !position.is_paused
             {
                 position.read(partition, log, &mut left, polled);

@@ -16,6 +16,7 @@ mod groups;
 mod inspect;
 mod log;
 mod member;
+mod offer;
 mod offsets;
 mod producer;
 mod producer_state;

@@ -13,6 +13,7 @@ mod journal;
 mod nemesis;
 mod operator;
 mod probe;
+mod sickness;
 mod store;
 mod work;
 mod world;
@@ -38,7 +39,7 @@ use nemesis::Nemesis;
 use operator::{Operator, Orders};
 
 /// What many seeds together must meet, as beginnings of the kinds that are counted.
-pub const KINDS: [&str; 62] = [
+pub const KINDS: [&str; 64] = [
     "broker: down",
     "crash: at any moment",
     "crash: before an effect",
@@ -94,6 +95,8 @@ pub const KINDS: [&str; 62] = [
     "order: skip, refused",
     "in doubt: was committed",
     "in doubt: was not committed",
+    "partition: taken up later",
+    "partition: without a leader",
     "recovery: store was behind",
     "registration: slow",
     "renewal: failed",

@@ -14,6 +14,7 @@ use super::feed::Feed;
 use super::instance::{Doom, Instance, Last};
 use super::journal::Journal;
 use super::operator::Operator;
+use super::sickness::Sickness;
 use super::world::{World, rng};
 
 /// How often the nemesis looks after what it has begun.
@@ -24,6 +25,7 @@ pub(super) struct Nemesis {
     kafka: ModelKafka,
     journal: Journal,
     rng: StdRng,
+    sickness: Sickness,
     /// What ends later.
     later: VecDeque<(Instant, Relief)>,
 }
@@ -41,6 +43,7 @@ impl Nemesis {
             kafka: kafka.clone(),
             journal: journal.clone(),
             rng: rng(world.seed, "nemesis"),
+            sickness: Sickness::new(world, kafka, journal),
             later: VecDeque::new(),
         }
     }
@@ -73,6 +76,7 @@ impl Nemesis {
             }
             self.relieve(instances);
             operator.decide(instances);
+            self.sickness.turn();
             if next <= Instant::now() {
                 self.strike(instances);
                 next = Instant::now() + pause_longest.mul_f64(self.rng.random_range(0.0..1.0));
@@ -95,6 +99,7 @@ impl Nemesis {
         for (_, relief) in std::mem::take(&mut self.later) {
             self.give(&relief, instances);
         }
+        self.sickness.heal();
         self.kafka.set_faults(Faults::none());
         self.kafka.broker_up();
         for instance in instances {

@@ -44,10 +44,14 @@ pub(super) fn probe(
         }
         journal.say(&name, format_args!("{worker} {effect:?}"));
         count(&journal, effect);
-        if let Effect::Assign(starts) = effect {
-            let mut assigned = assigned.lock().unwrap_or_else(PoisonError::into_inner);
-            assigned.extend(starts.iter().map(|start| start.partition));
-        }
+        let begun: Vec<_> = match effect {
+            Effect::Assign(starts) => {
+                starts.iter().filter(|(_, offset)| offset.is_some()).map(|(id, _)| *id).collect()
+            }
+            Effect::Fetch(starts) => starts.iter().map(|start| start.partition).collect(),
+            _ => Vec::new(),
+        };
+        assigned.lock().unwrap_or_else(PoisonError::into_inner).extend(begun);
         true
     })
 }
@@ -71,6 +75,7 @@ fn count(journal: &Journal, effect: &Effect) {
         Effect::ReadAgain { .. } => "memory: read again",
         Effect::Commit { .. } => "transaction: commit sent",
         Effect::Assign(_) => "group: assigned",
+        Effect::Fetch(_) => "partition: taken up later",
         Effect::Unassign(_) => "group: unassigned",
         _ => return,
     };

@@ -212,14 +212,14 @@ pub(super) unsafe fn elements(
     unsafe { std::slice::from_raw_parts(list.elems, len) }
 }
 
-/// Reads each element of a list by `read`; one that has failed fails them all.
+/// Reads each element of a list by `read`, or why it has failed.
 ///
 /// # Safety
 /// `list` is null or a list of librdkafka's that is alive.
 pub(super) unsafe fn read_each<T>(
     list: *const rd::rd_kafka_topic_partition_list_t,
     read: impl Fn(&rd::rd_kafka_topic_partition_t) -> T,
-) -> Result<Vec<T>, Failure> {
+) -> Vec<Result<T, Failure>> {
     // SAFETY: the caller's promise.
     let elements = unsafe { list.as_ref().map_or(&[][..], |list| elements(list)) };
     elements.iter().map(|element| check(element.err).map(|()| read(element))).collect()

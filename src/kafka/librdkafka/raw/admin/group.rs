@@ -1,7 +1,7 @@
 //! What the group has: members and offsets.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::super::event::{elements, offset_of, partition_of, read_each};
-use super::super::{Event, Failure, read, text};
+use super::super::event::{elements, offset_of, partition_of};
+use super::super::{Event, Failure, check, read, text};
 use super::{ask, no_memory};
 use crate::kafka::{Member, Members, TopicPartition};
 
@@ -104,23 +104,42 @@ impl Drop for Offsets {
     }
 }
 
+/// What becomes of a partition whose committed offset an open transaction may still change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super::super) enum Pending {
+    /// What is committed is told, as if there were no transaction.
+    Passed,
+    /// It is told that it is pending.
+    Told,
+}
+
 /// A committed offset with its metadata; an offset below zero means none.
 type Commit = (i64, Vec<u8>);
 
-/// What is committed of the partitions of `list`, in any order. What is only pending does not count
-/// and is not waited for.
-pub(in super::super::super) fn committed_now(
+/// What was told of each partition.
+type Commits = Vec<(TopicPartition, Result<Commit, Failure>)>;
+
+/// The committed offset and metadata of partitions of `list`, in any order. Nothing that is pending
+/// is waited for.
+pub(in super::super::super) fn committed(
     client: &NativeClient,
     group: &CStr,
     list: &TopicPartitionList,
+    pending: Pending,
     timeout: Duration,
-) -> Result<Vec<(TopicPartition, Commit)>, Failure> {
+) -> Result<Commits, Failure> {
     let of = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let offsets = Offsets::new(group, list).ok_or_else(no_memory)?;
     let mut asked = [offsets.0.as_ptr()];
     let answer = ask(client, of, timeout, |options, queue| {
-        // SAFETY: all are alive, and what is asked is copied.
+        // SAFETY: all are alive, and what is asked is copied; the options are ours, and the error
+        // that setting one may return is freed.
         unsafe {
+            let stable = c_int::from(pending == Pending::Told);
+            let options = options.cast_mut();
+            rd::rd_kafka_error_destroy(rd::rd_kafka_AdminOptions_set_require_stable_offsets(
+                options, stable,
+            ));
             let asked = asked.as_mut_ptr();
             rd::rd_kafka_ListConsumerGroupOffsets(client.ptr(), asked, 1, options, queue);
         }
@@ -128,7 +147,7 @@ pub(in super::super::super) fn committed_now(
     read_offsets(&answer)
 }
 
-fn read_offsets(answer: &Event) -> Result<Vec<(TopicPartition, Commit)>, Failure> {
+fn read_offsets(answer: &Event) -> Result<Commits, Failure> {
     let mut len = 0;
     // SAFETY: the event is alive, is of this kind, and owns group, error and list, from which the
     // metadata are copied.
@@ -141,6 +160,9 @@ fn read_offsets(answer: &Event) -> Result<Vec<(TopicPartition, Commit)>, Failure
             return Err(failure);
         }
         let list = rd::rd_kafka_group_result_partitions(group);
-        read_each(list, |element| (partition_of(element), offset_of(element)))
+        let elements = list.as_ref().map_or(&[][..], |list| elements(list));
+        let told =
+            |element| (partition_of(element), check(element.err).map(|()| offset_of(element)));
+        Ok(elements.iter().map(told).collect())
     }
 }

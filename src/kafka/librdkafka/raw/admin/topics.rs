@@ -1,5 +1,6 @@
 //! What topics there are.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(in super::super::super) struct Description {
     pub(in super::super::super) id: [u8; 16],
     /// How many partitions it has.
     pub(in super::super::super) partitions: usize,
+    /// The brokers that lead partitions; one without a leader is not named.
+    pub(in super::super::super) leaders: BTreeMap<u32, i32>,
     /// Why there is no description.
     pub(in super::super::super) failure: Option<Failure>,
 }
@@ -79,7 +82,7 @@ unsafe fn describe(topic: *const rd::rd_kafka_TopicDescription_t) -> Description
     let mut partitions = 0;
     // SAFETY: the caller's promise; name, id and error belong to the topic and are copied.
     unsafe {
-        rd::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+        let told = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
         let id = rd::rd_kafka_TopicDescription_topic_id(topic);
         let mut bytes = [0; 16];
         if !id.is_null() {
@@ -92,8 +95,31 @@ unsafe fn describe(topic: *const rd::rd_kafka_TopicDescription_t) -> Description
             name: text(rd::rd_kafka_TopicDescription_name(topic)),
             id: bytes,
             partitions,
+            leaders: leaders(told, partitions),
             failure: read(rd::rd_kafka_TopicDescription_error(topic))
                 .filter(|failure| failure.code != Code::NoError),
         }
+    }
+}
+
+/// # Safety
+/// `told` is null or points to `len` partitions that are alive.
+unsafe fn leaders(
+    told: *mut *const rd::rd_kafka_TopicPartitionInfo_t,
+    len: usize,
+) -> BTreeMap<u32, i32> {
+    if told.is_null() {
+        return BTreeMap::new();
+    }
+    // SAFETY: the caller's promise; a partition owns its leader, of which the number is copied.
+    unsafe {
+        let told = std::slice::from_raw_parts(told, len);
+        let leader = |partition: &*const rd::rd_kafka_TopicPartitionInfo_t| {
+            let leader = rd::rd_kafka_TopicPartitionInfo_leader(*partition);
+            let number = rd::rd_kafka_TopicPartitionInfo_partition(*partition);
+            let number = u32::try_from(number).ok().filter(|_| !leader.is_null())?;
+            Some((number, rd::rd_kafka_Node_id(leader)))
+        };
+        told.iter().filter_map(leader).collect()
     }
 }
