@@ -2,10 +2,11 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures::future::join;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::builder::Builder;
@@ -161,7 +162,7 @@ impl Processor {
         self,
         kafka: Arc<K>,
         place: Place,
-        open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
+        open: impl AsyncFnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
         incarnation: u64,
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
@@ -178,7 +179,7 @@ impl Processor {
         &self,
         kafka: Arc<K>,
         place: Place,
-        open: impl FnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
+        open: impl AsyncFnOnce(&Config) -> Result<Box<dyn Store>, StoreError>,
         incarnation: u64,
         probe: Option<Probe>,
     ) -> Result<(), RunError> {
@@ -194,7 +195,8 @@ impl Processor {
             known = self.look_round(&scout) => known?,
             _ = told.wait_for(|stop| *stop != Stop::No) => return Ok(()),
         };
-        let journal = self.journal(open(config)?, cluster_id, incarnation)?;
+        let Some(store) = self.unless_stopped(open(config)).await else { return Ok(()) };
+        let journal = self.journal(store?, cluster_id, incarnation)?;
         let clerk = Clerk::start(journal, &watchdog)?;
         tokio::select! {
             biased;
@@ -232,6 +234,16 @@ impl Processor {
             join(scout.end(), reaper.end()).await;
         }
         result
+    }
+
+    /// Gives nothing if the processor is told to stop before it has ended.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut told = self.stop.subscribe();
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            _ = told.wait_for(|stop| *stop != Stop::No) => None,
+        }
     }
 
     /// The cluster's id, and what is written to; what is read must exist.
@@ -300,8 +312,16 @@ impl Processor {
     }
 }
 
-fn open_store(config: &Config) -> Result<Box<dyn Store>, StoreError> {
-    let opened = store::open_sled(&config.store, config.damage)?;
+/// May take long, so that it has a thread of its own: a stop does not wait for it.
+async fn open_store(config: &Config) -> Result<Box<dyn Store>, StoreError> {
+    let (path, damage) = (config.store.clone(), config.damage);
+    let (sender, opened) = oneshot::channel();
+    thread::Builder::new()
+        .name("store-opener".to_owned())
+        // Once nobody waits for it any more, it is closed again.
+        .spawn(move || drop(sender.send(store::open_sled(&path, damage))))
+        .map_err(|source| StoreError::Io { doing: "starting a thread", source })?;
+    let opened = opened.await.unwrap_or_else(|_| Err(StoreError::closed()))?;
     if let Some(quarantined) = &opened.quarantined {
         tracing::error!(
             moved_to = %quarantined.to.display(),

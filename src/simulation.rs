@@ -33,7 +33,7 @@ pub async fn run<K: Kafka>(
     probe: Option<Probe>,
 ) -> Result<(), RunError> {
     let place = Place { host, control: None };
-    processor.run_on(kafka, place, |_| Ok(store), incarnation, probe).await
+    processor.run_on(kafka, place, async |_| Ok(store), incarnation, probe).await
 }
 
 /// A person who decides about messages of a processor; clones are the same one.

@@ -61,13 +61,18 @@ pub enum StoreError {
         /// The panic's message and place.
         what: String,
     },
-    /// Opening takes too long.
-    #[error("opening the store at {path} took more than {} s", timeout.as_secs())]
-    OpenTimedOut {
+    /// Opening hangs, which damaged files can make it do. One that is slow and goes on is waited
+    /// for, however long it takes.
+    #[error(
+        "opening the store at {path} hangs: nothing was read for {} s; move the store away, it is \
+         rebuilt from Kafka",
+        silence.as_secs()
+    )]
+    OpenHangs {
         /// Where it is.
         path: PathBuf,
-        /// How long was waited.
-        timeout: Duration,
+        /// How long nothing was seen of it.
+        silence: Duration,
     },
     /// A record does not decode.
     #[error("the store is damaged: {source}; move it away, it is rebuilt from Kafka")]
@@ -185,7 +190,7 @@ impl StoreError {
         match self {
             Self::Corrupt { .. }
             | Self::Panicked { .. }
-            | Self::OpenTimedOut { .. }
+            | Self::OpenHangs { .. }
             | Self::Malformed { .. } => true,
             Self::Missing { .. }
             | Self::Locked { .. }

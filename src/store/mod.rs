@@ -15,6 +15,7 @@ mod open;
 mod prune;
 pub mod record;
 mod sled;
+mod watch;
 
 pub use error::StoreError;
 pub use journal::{Journal, JournalOptions, PartitionName};

@@ -8,14 +8,11 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::guard::catching;
 use super::record::{FORMAT, HistoryRecord, IdentityRecord, Record, Stored, StoredTransaction};
+use super::watch::{Looked, Patience, watched};
 use super::{KeyRange, Order, SledStore, Store, StoreError};
 
 /// What to do with a damaged store.
@@ -47,9 +44,6 @@ pub struct Quarantined {
     /// What was wrong with it.
     pub because: StoreError,
 }
-
-/// A healthy store of any size that is met in practice opens within a second.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens the store at `path` for work; makes it if there is none.
 ///
@@ -149,30 +143,24 @@ fn check_is_ours(path: &Path) -> Result<(), StoreError> {
     stranger.map_or(Ok(()), not_ours)
 }
 
-/// Opens and checks in a thread of its own, for at most [`OPEN_TIMEOUT`].
+/// Opens and checks in a thread of its own, for as long as that goes on.
 fn open_watched(path: &Path) -> Result<SledStore, StoreError> {
-    let (sender, receiver) = mpsc::channel();
     let of_thread = path.to_owned();
-    thread::Builder::new()
-        .name("store-open".to_owned())
-        .spawn(move || {
-            let opened = catching(|| {
-                let held = fs::metadata(of_thread.join(DATA_FILE)).map_or(0, |it| it.len());
-                let store = SledStore::open(&of_thread)?;
-                check_contents(&of_thread, &store, held)?;
-                Ok(store)
-            });
-            // Nobody waits any more after the time-out; then the store closes again.
-            drop(sender.send(opened));
-        })
-        .map_err(|error| StoreError::of_io("starting a thread", error))?;
-    receiver.recv_timeout(OPEN_TIMEOUT).unwrap_or_else(|_| {
-        Err(StoreError::OpenTimedOut { path: path.to_owned(), timeout: OPEN_TIMEOUT })
+    watched(path, Patience::USUAL, move |looked| {
+        let held = fs::metadata(of_thread.join(DATA_FILE)).map_or(0, |it| it.len());
+        let store = SledStore::open(&of_thread)?;
+        check_contents(&of_thread, &store, held, looked)?;
+        Ok(store)
     })
 }
 
 /// Reads what will be relied on: everything but the history, which may be large and explains only.
-fn check_contents(path: &Path, store: &SledStore, held: u64) -> Result<(), StoreError> {
+fn check_contents(
+    path: &Path,
+    store: &SledStore,
+    held: u64,
+    looked: &Looked,
+) -> Result<(), StoreError> {
     match store.get(&[IdentityRecord::KIND])? {
         None => return check_unnamed(path, store, held),
         Some(value) => {
@@ -187,11 +175,14 @@ fn check_contents(path: &Path, store: &SledStore, held: u64) -> Result<(), Store
     let above = KeyRange { from: vec![StoredTransaction::KIND + 1], to: None };
     for range in [below, above] {
         let mut malformed = None;
-        store.scan(&range, Order::Rising, &mut |key, value| match Record::read(key, value) {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(error) => {
-                malformed = Some(error);
-                ControlFlow::Break(())
+        store.scan(&range, Order::Rising, &mut |key, value| {
+            looked.at_one();
+            match Record::read(key, value) {
+                Ok(_) => ControlFlow::Continue(()),
+                Err(error) => {
+                    malformed = Some(error);
+                    ControlFlow::Break(())
+                }
             }
         })?;
         if let Some(source) = malformed {
