@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::driver::{LoopStatus, Loops};
+use crate::health::{Health, Vital};
 
 /// The connection to Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +52,10 @@ pub struct Status {
     pub loops: Vec<LoopStatus>,
     /// How many threads hang in a call to Kafka that was given up. Their clients were replaced.
     pub given_up: usize,
+    /// Whether it makes progress, as of now. A change of it wakes nobody.
+    pub health: Health,
+    /// What one worker told last, of which the health is made.
+    pub(crate) vital: Vital,
 }
 
 /// One worker's share of the status.
@@ -112,6 +117,16 @@ impl StatusCell {
         })
     }
 
+    /// Wakes nobody: what is old is old by the time alone.
+    pub(crate) fn vital(&self, vital: Vital) {
+        self.sender.send_if_modified(|all| {
+            if let Some(status) = all.get_mut(self.worker) {
+                status.vital = vital;
+            }
+            false
+        });
+    }
+
     pub(crate) fn counts(&self, counts: Counts, idle: bool) {
         self.sender.send_if_modified(|all| match all.get_mut(self.worker) {
             Some(status) if status.counts != counts || status.idle != idle => {
@@ -148,6 +163,8 @@ impl Watch {
             idle: all.iter().all(|status| status.idle),
             loops: self.loops.status(),
             given_up: self.loops.given_up(),
+            health: Health::of(all.iter().map(|status| &status.vital)),
+            vital: Vital::default(),
         };
         for counts in all.iter().map(|status| status.counts) {
             let Counts { confirmed, committed, aborted, in_doubt, renewed, .. } = counts;

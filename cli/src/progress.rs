@@ -114,6 +114,9 @@ async fn log(mut view: View) {
             connection = status.connection.name(),
             "progress"
         );
+        if !status.health.is_well() {
+            tracing::warn!(health = %status.health, "it does not get on");
+        }
     }
 }
 
@@ -209,6 +212,9 @@ impl Seen {
         words.extend(counted.map(|(name, count)| format!("{name} {}", HumanCount(count))));
         if self.status.connection != Connection::Connected {
             words.push(self.status.connection.name().to_owned());
+        }
+        if !self.status.health.is_well() {
+            words.push(self.status.health.to_string());
         }
         words.join("  ")
     }

@@ -30,9 +30,13 @@ impl Driver {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Recover(begun) => self.recover(&begun),
-            Effect::Assign(starts) => self.assign(&starts),
+            Effect::Assign(starts) => {
+                self.vitals.answered();
+                self.assign(&starts);
+            }
             Effect::Fetch(starts) => self.fetch(&starts),
             Effect::Unassign(ids) => {
+                self.vitals.answered();
                 let partitions = ids.iter().filter_map(|id| self.name(*id)).collect();
                 self.command(Command::Unassign(partitions));
             }
@@ -278,5 +282,6 @@ impl Driver {
 
     pub(super) fn publish(&mut self) {
         self.status.counts(self.worker.counts(), self.worker.is_idle());
+        self.look_at_vitals();
     }
 }

@@ -49,6 +49,7 @@ impl From<StoreError> for RunError {
 
 impl Driver {
     pub(super) fn identify(&mut self, partitions: Vec<TopicPartition>) {
+        self.vitals.rebalance();
         let (scout, clerk) = (self.scout.clone(), self.clerk.clone());
         // Whoever joins afresh may have taken the place of a member that owed a rebalance.
         let afresh = self.known.is_empty();

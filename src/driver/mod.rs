@@ -36,6 +36,7 @@ mod slot;
 mod slots;
 mod solo;
 mod takeup;
+mod vitals;
 mod watchdog;
 
 pub use host::Host;
@@ -86,6 +87,7 @@ use poll::{Command, PollLoop};
 use shelf::Shelf;
 use slots::{SlotParts, Slots};
 use solo::Seat;
+use vitals::Vitals;
 
 /// What is known of an input partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +137,7 @@ pub(crate) struct Driver {
     wishes: BTreeMap<u64, oneshot::Sender<Result<(), Obstacle>>>,
     wished: u64,
     status: StatusCell,
+    vitals: Vitals,
     stop: watch::Receiver<Stop>,
     probe: Option<Probe>,
     /// What the last failed call of a producer was refused with.
@@ -203,6 +206,7 @@ impl Driver {
             wishes: BTreeMap::new(),
             wished: 0,
             status: parts.status,
+            vitals: Vitals::new(Instant::now()),
             stop: parts.stop,
             probe: parts.probe,
             refused: None,
@@ -216,6 +220,7 @@ impl Driver {
     /// Why it stopped, unless it was asked to.
     pub(crate) async fn run(mut self) -> Result<(), RunError> {
         let result = self.work().await;
+        self.end_vitals();
         // Who aborts does not want to wait for calls that are under way.
         if !matches!(result, Err(RunError::Aborted)) {
             self.close().await;
@@ -243,10 +248,11 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Result<(), RunError> {
-        let timer = self.worker.poll_timeout().map(|due| self.started + due);
+        let due = self.worker.poll_timeout().map(|due| self.started + due);
         // Results of a handler that was cancelled are dropped without a word.
         let glance = self.memory.is_short().then(|| Instant::now() + GLANCE);
-        let timer = timer.into_iter().chain(glance).min();
+        let timers = due.into_iter().chain(glance);
+        let timer = timers.fold(self.vitals.due(), Instant::min);
         tokio::select! {
             biased;
             changed = self.stop.changed() => {
@@ -267,9 +273,7 @@ impl Driver {
             Ok(()) = self.sizes.changed() => self.handle(Input::Outdated),
             Some(finding) = self.jobs.next(), if !self.jobs.is_empty() => self.learn(finding)?,
             () = self.seat.granted() => self.handle(Input::Solo),
-            () = sleep_until(timer.unwrap_or(self.started)), if timer.is_some() => {
-                self.handle(Input::Tick);
-            }
+            () = sleep_until(timer) => self.handle(Input::Tick),
         }
         Ok(())
     }
@@ -285,10 +289,13 @@ impl Driver {
             News::Crowded { of } => self.crowd(of),
             News::Assigned(partitions) => self.identify(partitions),
             News::Revoked(partitions) => {
-                let ids = self.ids(&partitions);
+                let ids = self.taken(&partitions);
                 self.handle(Input::Revoked(ids));
             }
-            News::Lost(partitions) => self.handle(Input::Lost(self.ids(&partitions))),
+            News::Lost(partitions) => {
+                let ids = self.taken(&partitions);
+                self.handle(Input::Lost(ids));
+            }
             News::Finished { partition, epoch, lane, results } => {
                 self.keep((partition, epoch, lane), &results);
             }
@@ -322,6 +329,12 @@ impl Driver {
             News::ConsumerFailed(error) => return Err(RunError::of_consumer(error, &self.member)),
         }
         Ok(())
+    }
+
+    /// The numbers of partitions that the group takes.
+    fn taken(&mut self, partitions: &[TopicPartition]) -> Vec<PartitionId> {
+        self.vitals.rebalance();
+        self.ids(partitions)
     }
 
     fn ids(&self, partitions: &[TopicPartition]) -> Vec<PartitionId> {

@@ -48,6 +48,11 @@ impl Journal {
         self.stored < self.writes
     }
 
+    /// When the write began that is not flushed.
+    pub(super) fn writing_since(&self) -> Option<Time> {
+        self.began.filter(|_| self.is_writing())
+    }
+
     /// When the last write is `pause` ago.
     pub(super) fn rests_until(&self, pause: Duration) -> Time {
         self.began.map_or(Time::ZERO, |began| began + pause)

@@ -27,6 +27,7 @@ mod effect;
 mod failing;
 mod first_starts;
 mod handling;
+mod health;
 mod input;
 mod intervention;
 mod journal;
@@ -50,6 +51,7 @@ mod trials;
 mod window;
 
 pub use effect::{Cause, Effect, GivenUp, Position, Renewal, Start};
+pub use health::{Health, Step, Waiting};
 pub use input::{
     Call, Commit, Denied, Failure, FailureKind, Found, Ground, Input, Intervention, Label,
     Obstacle, Refusal, Siblings, SlotEvent,

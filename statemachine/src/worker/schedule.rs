@@ -93,6 +93,13 @@ impl Partition {
         most <= self.metadata_bytes(settings)
     }
 
+    /// Whether something waits that is not begun, or not sent, since a commit could not tell of it.
+    pub(super) fn lacks_room(&self, settings: &Settings) -> bool {
+        let sendable = self.window.groups(Phase::Finished) + self.lanes.stretches();
+        self.room == Room::Spent
+            || self.window.count(Phase::Received) > 0 && !self.fits(sendable, 3, settings)
+    }
+
     /// How many messages may be admitted: few after a takeover, and more with each commit.
     fn may_admit(&self) -> u64 {
         let Some(most) = self.caution.most else { return u64::MAX };
