@@ -72,16 +72,13 @@ impl Worker {
     /// What the first message that is not done waits for; `None` if all are done.
     fn step(&self, partition: &Partition) -> Option<Step> {
         match partition.tenure {
-            Tenure::Recovering => return Some(Step::TakeUp),
+            Tenure::Recovering(_) => return Some(Step::TakeUp),
             Tenure::Abandoned => return None,
             Tenure::Owned | Tenure::Leaving { .. } => {}
         }
         let first = partition.window.iter().find(|piece| piece.phase != Phase::Done)?;
         let offset = first.span.first;
-        let is_suspect = || {
-            let alone = self.alone.get(&partition.id);
-            alone.is_some_and(|spans| spans.iter().any(|span| span.contains(offset)))
-        };
+        let is_suspect = || self.suspects.of(partition.id).iter().any(|span| span.contains(offset));
         Some(match first.phase {
             Phase::Received | Phase::Done => Step::Begin(offset),
             Phase::Admitting { .. } => Step::Record(offset),

@@ -12,7 +12,7 @@ use crate::span::Span;
 use crate::state::Outcome;
 
 use super::lanes::Quota;
-use super::partition::{Partition, Tenure};
+use super::partition::{Partition, Room, Tenure};
 use super::window::Phase;
 
 /// How many runs of a partition are admitted at once: while one is handled the next is flushed.
