@@ -114,31 +114,36 @@ fn tell(path: &Path, began: Instant, seen: Signs, waits_for_disk: bool) {
     );
 }
 
-/// What the opening thread has read and written so far; `None` if the system does not tell.
+/// What has been read and written so far by those who open; `None` if the system does not tell.
 fn moved_bytes() -> Option<u64> {
-    let io = of_thread("io")?;
-    let of = |name: &str| -> Option<u64> {
-        io.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
+    let threads = of_threads("io")?;
+    let of = |line: &str| {
+        let count = line.strip_prefix("rchar:").or_else(|| line.strip_prefix("wchar:"))?;
+        count.trim().parse::<u64>().ok()
     };
-    Some(of("rchar:")? + of("wchar:")?)
+    Some(threads.iter().flat_map(|io| io.lines()).filter_map(of).sum())
 }
 
-/// Whether the opening thread is in an uninterruptible wait, which is one for a disk.
+/// Whether one of those who open is in an uninterruptible wait, which is one for a disk.
 fn waits_for_disk() -> Option<bool> {
-    let status = of_thread("status")?;
-    let state = status.lines().find_map(|line| line.strip_prefix("State:"))?;
-    Some(state.trim_start().starts_with('D'))
+    let threads = of_threads("status")?;
+    let mut states = threads.iter().flat_map(|status| status.lines());
+    Some(states.any(|line| {
+        line.strip_prefix("State:").is_some_and(|state| state.trim_start().starts_with('D'))
+    }))
 }
 
-/// A file of the kernel about the opening thread. There is one at a time: a processor has one
-/// store, and whoever embeds several sees all of them as one.
-fn of_thread(file: &str) -> Option<String> {
-    let threads = fs::read_dir("/proc/self/task").ok()?;
-    let ours =
-        |path: &Path| fs::read_to_string(path.join("comm")).is_ok_and(|it| it.trim() == THREAD);
-    let ours = threads.flatten().map(|thread| thread.path()).filter(|path| ours(path));
+/// A file of the kernel about each thread that opens a store: ours, and those of sled, which may
+/// read for it. Whoever embeds several processors sees all of their stores as one.
+fn of_threads(file: &str) -> Option<Vec<String>> {
+    let all = fs::read_dir("/proc/self/task").ok()?;
+    let opens = |path: &Path| {
+        let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+        name.trim() == THREAD || name.starts_with("sled")
+    };
+    let ours = all.flatten().map(|thread| thread.path()).filter(|path| opens(path));
     let texts: Vec<String> = ours.filter_map(|it| fs::read_to_string(it.join(file)).ok()).collect();
-    (!texts.is_empty()).then(|| texts.concat())
+    (!texts.is_empty()).then_some(texts)
 }
 
 #[cfg(test)]

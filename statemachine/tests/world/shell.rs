@@ -141,12 +141,12 @@ impl World {
         }
     }
 
-    /// Runs of these lanes are to stop at a message. Their ends may be on the way.
     fn on_skip(&mut self, id: u32, epoch: u64, offset: u64) {
         assert_eq!(self.process.epochs.get(&id), Some(&epoch));
         self.process.results.entry(id).or_default().insert(offset, Made::Nothing);
     }
 
+    /// Runs of these lanes are to stop at a message. Their ends may be on the way.
     fn cancel(&mut self, partition: PartitionId, offset: u64, is_meant: impl Fn(u64) -> bool) {
         for ((id, lane), running) in &mut self.process.running {
             if *id == partition.0 && is_meant(*lane) {
