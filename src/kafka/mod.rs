@@ -117,7 +117,7 @@ pub trait Consumer: Send + 'static {
     ) -> impl Future<Output = Result<(), KafkaError>> + Send;
 
     /// Ends an `Assign`: fetching starts at the given offsets. Must name all of its partitions. One
-    /// without an offset is owned, and is not fetched before [`start`](Consumer::start) tells where.
+    /// without an offset is owned, and not fetched before [`start`](Consumer::start) tells where.
     ///
     /// # Errors
     /// The consumer is fatally failed or was given partitions that it was not offered.

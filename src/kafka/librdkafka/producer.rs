@@ -87,8 +87,7 @@ fn plain_alike(outputs: &[Output]) -> usize {
 fn refused(native: &NativeClient, output: &Output, failure: Failure) -> KafkaError {
     let call = "produce";
     if failure.code == Code::Fatal {
-        let fatal = raw::fatal_error(native).unwrap_or(failure);
-        return classify(call, fatal, Unflagged::Fatal);
+        return classify(call, raw::fatal_error(native).unwrap_or(failure), Unflagged::Fatal);
     }
     let message =
         format!("a record for {}/{}: {}", output.topic, output.partition, failure.message);

@@ -79,8 +79,8 @@ impl Seen {
 }
 
 /// If the broker names a single record, librdkafka 2.12.1 overwrites what it has told of the others
-/// (`rd_kafka_interceptors_on_acknowledgement_queue`), and only the place of the words tells the one
-/// from the others. Of two records it cannot be told which is which.
+/// (`rd_kafka_interceptors_on_acknowledgement_queue`), and only the place of the words tells the
+/// one from the others. Of two records it cannot be told which is which.
 fn mark_bystanders(batch: &mut [Undelivered]) {
     let [first, second, third, ..] = batch else { return };
     let (first, second, third) = (first.words_place, second.words_place, third.words_place);

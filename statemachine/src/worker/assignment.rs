@@ -8,7 +8,8 @@ use crate::entry::PartitionId;
 
 use super::effect::{Effect, Start};
 use super::first_starts::PATIENCE;
-use super::input::{Denied, Found, Obstacle};
+use super::found::Found;
+use super::input::{Denied, Obstacle};
 use super::partition::{Partition, Tenure, Wait};
 use super::recovery::recover;
 use super::refusal::Subject;

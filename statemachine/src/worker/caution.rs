@@ -15,7 +15,7 @@ use crate::settings::Settings;
 use crate::span::Span;
 use crate::state::State;
 
-use super::input::Found;
+use super::found::Found;
 
 /// From so many on the number is not limited any more.
 const MANY: u64 = 1 << 16;

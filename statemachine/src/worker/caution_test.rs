@@ -2,7 +2,7 @@ use super::*;
 use crate::metadata::Author;
 use crate::runs::Run;
 use crate::state::History;
-use crate::worker::input::{Commit, Label, Siblings};
+use crate::worker::found::{Commit, Label, Siblings};
 
 const FEW: u64 = 128;
 /// The start of another process.

@@ -133,10 +133,10 @@ impl Worker {
         if is_late { Loss::Late } else { unless_late }
     }
 
-    /// What failed for how Kafka is, waits and is tried again in a smaller way. What follows it came
-    /// to nothing with it, and counts as one with it. If messages are to blame, they alone wait, as
-    /// any that failed: what was with them goes out at once, and is committed before they are tried
-    /// again.
+    /// What failed for how Kafka is, waits and is tried again in a smaller way. What follows it
+    /// came to nothing with it, and counts as one with it. If messages are to blame, they alone
+    /// wait, as any that failed: what was with them goes out at once, and is committed before they
+    /// are tried again.
     pub(super) fn pause_after(&mut self, transaction: &Transaction) {
         let pauses = match transaction.loss {
             Some(Loss::Refused | Loss::Followed) => false,

@@ -26,6 +26,7 @@ mod commit;
 mod effect;
 mod failing;
 mod first_starts;
+mod found;
 mod handling;
 mod health;
 mod input;
@@ -51,10 +52,10 @@ mod trials;
 mod window;
 
 pub use effect::{Cause, Effect, GivenUp, Position, Renewal, Start};
+pub use found::{Commit, Found, Label, Siblings};
 pub use health::{Health, Step, Waiting};
 pub use input::{
-    Call, Commit, Denied, Failure, FailureKind, Found, Ground, Input, Intervention, Label,
-    Obstacle, Refusal, Siblings, SlotEvent,
+    Call, Denied, Failure, FailureKind, Ground, Input, Intervention, Obstacle, Refusal, SlotEvent,
 };
 pub use notice::Notice;
 pub use recovery::settle_unowned;

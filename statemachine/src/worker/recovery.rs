@@ -16,7 +16,7 @@ use crate::state::{Outcome, Reason, State};
 use crate::transition::Event;
 
 use super::caution::{Caution, is_of};
-use super::input::{Commit, Found, Label, Siblings};
+use super::found::{Commit, Found, Label, Siblings};
 use super::notice::Notice;
 use super::stop::PositionError;
 

@@ -1,4 +1,5 @@
-//! What a partition does next: which messages are admitted and handled; `sending` has which are sent.
+//! What a partition does next: which messages are admitted and handled. `sending` has which are
+//! sent.
 //!
 //! Only what its commit can tell is begun. The metadata of a commit is bounded, and it lists what
 //! is done beyond the position and what has failed. [`Partition::fits`] is asked before a message

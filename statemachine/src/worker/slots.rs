@@ -4,7 +4,8 @@ use crate::Disposition;
 use crate::entry::{End, PartitionId};
 
 use super::effect::{Effect, Renewal};
-use super::input::{Call, Commit, Refusal, SlotEvent};
+use super::found::Commit;
+use super::input::{Call, Refusal, SlotEvent};
 use super::notice::Notice;
 use super::partition::Tenure;
 use super::recovery::{Verdict, verdict};
