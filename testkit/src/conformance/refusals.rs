@@ -27,9 +27,12 @@ pub async fn records_without_a_key_for_a_compacted_topic_are_named<C: Cluster>(c
         assert_eq!(producer.refused(), Refused { named: wrong, among: Vec::new() });
         producer.abort(DEADLINE).await.expect("abort");
     }
+    // As the processor does after a refusal: the broker has not seen the numbers of the records
+    // that it refused, and misses them in what follows.
+    let mut producer = ready_producer(&kafka, topic).await;
     producer.begin().expect("ready");
     producer.send_one(keyed(topic, "good"), None).expect("accepted");
-    producer.flush(0, DEADLINE).await.expect("nothing of the former transaction is left");
+    producer.flush(0, DEADLINE).await.expect("it is good");
     assert_eq!(producer.refused(), Refused::default());
     producer.abort(DEADLINE).await.expect("abort");
 }
