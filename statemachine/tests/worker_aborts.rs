@@ -330,6 +330,29 @@ fn nothing_overtakes_a_suspect_of_its_lane_and_other_partitions_go_on() {
     assert_eq!(story.committed(0), ["release 6", "send 0 #5 6..=7", "flush 0"]);
 }
 
+/// Of two keys in turn, one suspect each.
+#[test]
+fn nothing_overtakes_a_suspect_of_its_key() {
+    let mut story = Story::owning_with(Settings { order: Order::Key, ..unordered(1) });
+    let (spans, keys) = (vec![span(0, 6)], vec![1, 2, 1, 2, 1, 2]);
+    story.tell(Input::Received { partition: P, epoch: 1, spans, keys });
+    story.tell(Input::Stored { write: 1 });
+    for lane in [1, 2] {
+        let spans = (lane - 1..6).step_by(2).map(|at| span(at, at + 1)).collect();
+        story.tell(Input::Finished { partition: P, epoch: 1, lane, spans });
+    }
+    story.refusal(0, Refusal::Among(vec![(P, span(0, 1)), (P, span(3, 4))]));
+    let first = story.aborted(0);
+    assert_eq!(first, ["send 0 #2 0", "flush 0"]);
+    story.flushed(0);
+    let others = story.committed(0);
+    assert_eq!(others, ["release 1", "send 0 #3 1..=2", "send 0 #3 4", "flush 0"], "5 is behind 3");
+    story.flushed(0);
+    assert_eq!(story.committed(0), ["release 3", "send 0 #4 3", "flush 0"]);
+    story.flushed(0);
+    assert_eq!(story.committed(0), ["release 5", "send 0 #5 5", "flush 0"]);
+}
+
 /// The next owner of a partition that comes back has no suspects.
 #[test]
 fn suspects_of_a_partition_that_is_lost_are_forgotten() {
