@@ -117,8 +117,8 @@ pub trait Admin: Send + 'static {
         timeout: Duration,
     ) -> impl Future<Output = Result<Vec<Option<u32>>, KafkaError>> + Send;
 
-    /// The group's committed offsets. Pending ones are not waited for: they are told as such
-    /// (KIP-447, `require_stable`).
+    /// The group's committed offsets. One that is pending within `timeout` is told as such, and
+    /// hides no other (KIP-447, `require_stable`).
     ///
     /// # Errors
     /// For a partition [`Pending`](super::ErrorKind::Pending) while an open transaction may still

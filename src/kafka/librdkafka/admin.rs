@@ -13,16 +13,17 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::classify::{Failure, Unflagged, classify, classify_binding};
+use super::commits::{committed, of_partition, stable};
 use super::config::ClusterConfig;
 use super::context::Context;
 use super::events::{common, explain};
 use super::lists::plain;
 use super::ranges::log_ranges;
-use super::raw::{self, Configured, Description, Pending, Queue};
+use super::raw::{self, Configured, Description, Queue};
 use super::rights::Names;
 use super::settings;
 use crate::kafka::{
-    Admin, Committed, Each, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition, of_all,
+    Admin, Committed, Each, ErrorKind, KafkaError, LogRange, Members, Topic, TopicPartition,
 };
 
 /// A client for questions: a consumer that has the group's name and never joins it.
@@ -67,29 +68,6 @@ impl LibrdAdmin {
         fault
     }
 
-    fn commits(
-        &mut self,
-        partitions: &[TopicPartition],
-        pending: Pending,
-        timeout: Duration,
-    ) -> Each<Option<Committed>> {
-        let call = "ListConsumerGroupOffsets";
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let list = plain(call, partitions)?;
-        let told = raw::committed(self.native(), &self.group, &list, pending, timeout);
-        let mut told: BTreeMap<_, _> = self.done(call, told)?.into_iter().collect();
-        let each = |partition: &TopicPartition| {
-            let untold = || Err(Failure::of(Code::BadMessage, "it is not in the answer"));
-            told.remove(partition).unwrap_or_else(untold).map(committed).map_err(|failure| {
-                let message = format!("{partition}: {}", failure.message);
-                classify(call, Failure { message, ..failure }, Unflagged::Retriable)
-            })
-        };
-        Ok(partitions.iter().map(each).collect())
-    }
-
     fn done<T>(&self, call: &'static str, result: Result<T, Failure>) -> Result<T, KafkaError> {
         let fault = self.drain();
         result.map_err(|failure| {
@@ -97,11 +75,6 @@ impl LibrdAdmin {
             explain(classify(call, failure, Unflagged::Retriable), fault)
         })
     }
-}
-
-fn committed((offset, metadata): (i64, Vec<u8>)) -> Option<Committed> {
-    let metadata = String::from_utf8_lossy(&metadata).into_owned();
-    u64::try_from(offset).ok().map(|offset| Committed { offset, metadata })
 }
 
 fn topic(call: &'static str, description: Description) -> Result<Topic, KafkaError> {
@@ -197,7 +170,9 @@ impl Admin for LibrdAdmin {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> Each<Option<Committed>> {
-        self.commits(partitions, Pending::Told, timeout)
+        let told = stable(self.native(), partitions, timeout);
+        let fault = self.drain();
+        told.map_err(|error| explain(error, fault))
     }
 
     async fn committed_now(
@@ -205,7 +180,19 @@ impl Admin for LibrdAdmin {
         partitions: &[TopicPartition],
         timeout: Duration,
     ) -> Result<Vec<Option<Committed>>, KafkaError> {
-        of_all(self.commits(partitions, Pending::Passed, timeout))
+        let call = "ListConsumerGroupOffsets";
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let list = plain(call, partitions)?;
+        let told = raw::committed_now(self.native(), &self.group, &list, timeout);
+        let mut told: BTreeMap<_, _> = self.done(call, told)?.into_iter().collect();
+        let each = partitions.iter().map(|partition| {
+            let untold = || Err(Failure::of(Code::BadMessage, "it is not in the answer"));
+            let told = told.remove(partition).unwrap_or_else(untold);
+            told.map(committed).map_err(|failure| of_partition(call, partition, &failure))
+        });
+        each.collect()
     }
 
     async fn members(&mut self, timeout: Duration) -> Result<Members, KafkaError> {

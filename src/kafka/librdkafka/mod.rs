@@ -7,6 +7,7 @@
 mod admin;
 mod change;
 mod classify;
+mod commits;
 mod config;
 mod consumer;
 mod context;

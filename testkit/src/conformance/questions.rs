@@ -1,6 +1,7 @@
 //! Questions about topics, offsets and logs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::kafka::{
     Admin, Committed, Consumer, ErrorKind, Kafka, LogRange, Producer, TopicPartition,
@@ -64,7 +65,9 @@ pub async fn a_pending_offset_hides_no_other<C: Cluster>(cluster: &C) {
             stable(&mut admin, &partitions).await;
         }
     }
-    let told = admin.committed(&partitions, DEADLINE).await.expect("the broker is there");
+    // The transaction must not time out before.
+    let timeout = Duration::from_secs(2);
+    let told = admin.committed(&partitions, timeout).await.expect("the broker is there");
     let offset = |told: &Option<Committed>| told.as_ref().map(|committed| committed.offset);
     assert_eq!(told[0].as_ref().map(offset), Ok(Some(3)));
     assert_eq!(told[1].as_ref().map_err(|error| error.kind), Err(ErrorKind::Pending));

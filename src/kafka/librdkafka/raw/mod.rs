@@ -16,7 +16,7 @@ mod produce;
 mod records;
 
 pub(super) use admin::{
-    Configured, Description, LogEnd, Pending, cluster_id, committed, describe_setting,
+    Configured, Description, LogEnd, cluster_id, committed, committed_now, describe_setting,
     describe_topics, log_ends, members, reach,
 };
 pub(super) use event::{Event, EventKind, Message, Rebalance};

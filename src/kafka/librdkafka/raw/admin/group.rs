@@ -1,7 +1,7 @@
 //! What the group has: members and offsets.
 
 use std::collections::BTreeMap;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char};
 use std::ptr::NonNull;
 use std::time::Duration;
 
@@ -104,42 +104,26 @@ impl Drop for Offsets {
     }
 }
 
-/// What becomes of a partition whose committed offset an open transaction may still change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super::super) enum Pending {
-    /// What is committed is told, as if there were no transaction.
-    Passed,
-    /// It is told that it is pending.
-    Told,
-}
-
 /// A committed offset with its metadata; an offset below zero means none.
 type Commit = (i64, Vec<u8>);
 
 /// What was told of each partition.
 type Commits = Vec<(TopicPartition, Result<Commit, Failure>)>;
 
-/// The committed offset and metadata of partitions of `list`, in any order. Nothing that is pending
-/// is waited for.
-pub(in super::super::super) fn committed(
+/// What is committed of the partitions of `list`, in any order. What is only pending does not count
+/// and is not waited for.
+pub(in super::super::super) fn committed_now(
     client: &NativeClient,
     group: &CStr,
     list: &TopicPartitionList,
-    pending: Pending,
     timeout: Duration,
 ) -> Result<Commits, Failure> {
     let of = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     let offsets = Offsets::new(group, list).ok_or_else(no_memory)?;
     let mut asked = [offsets.0.as_ptr()];
     let answer = ask(client, of, timeout, |options, queue| {
-        // SAFETY: all are alive, and what is asked is copied; the options are ours, and the error
-        // that setting one may return is freed.
+        // SAFETY: all are alive, and what is asked is copied.
         unsafe {
-            let stable = c_int::from(pending == Pending::Told);
-            let options = options.cast_mut();
-            rd::rd_kafka_error_destroy(rd::rd_kafka_AdminOptions_set_require_stable_offsets(
-                options, stable,
-            ));
             let asked = asked.as_mut_ptr();
             rd::rd_kafka_ListConsumerGroupOffsets(client.ptr(), asked, 1, options, queue);
         }

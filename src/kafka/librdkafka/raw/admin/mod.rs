@@ -9,17 +9,19 @@ mod logs;
 mod topics;
 
 pub(in super::super) use configs::{Configured, describe_setting};
-pub(in super::super) use group::{Pending, committed, members};
+pub(in super::super) use group::{committed_now, members};
 pub(in super::super) use logs::{LogEnd, log_ends};
 pub(in super::super) use topics::{Description, describe_topics};
 
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
 use rdkafka::client::NativeClient;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::event::{offset_of, read_each};
 use super::{Event, EventKind, Failure, Queue, check, millis, text};
 
 /// The cluster's id; `None` if no broker has told it yet.
@@ -56,6 +58,24 @@ pub(in super::super) fn reach(client: &NativeClient, timeout: Duration) -> Resul
         unsafe { rd::rd_kafka_metadata_destroy(metadata) };
     }
     check(code)
+}
+
+/// A committed offset with its metadata; an offset below zero means none.
+type Commit = (i64, Vec<u8>);
+
+/// The stable commit of each partition of `list`, in its order; an offset below zero means none.
+/// One that is pending is waited for, and all others with it.
+pub(in super::super) fn committed(
+    client: &NativeClient,
+    list: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<Vec<Result<Commit, Failure>>, Failure> {
+    // SAFETY: client and list are alive; the call writes into the list's elements and is over
+    // before they are read; their metadata lives as long as the list.
+    unsafe {
+        check(rd::rd_kafka_committed(client.ptr(), list.ptr(), millis(timeout)))?;
+        Ok(read_each(list.ptr(), |element| offset_of(element)))
+    }
 }
 
 /// The options of a request, freed in the end.
