@@ -136,9 +136,7 @@ impl Worker {
         self.last_begin = Some(self.now);
         self.set_slot(slot, Slot::Busy);
         let due = self.wanted.take().unwrap_or(self.now) + self.settings.commit_interval;
-        // Without messages it is begun for a position alone.
-        let load = self.next_load().unwrap_or(Load::Others);
-        self.suspects.note_turn(&load);
+        let load = self.take_load();
         self.transactions.push_back(Transaction::new(self.numbers, slot, (self.now, due), load));
         true
     }
@@ -152,14 +150,18 @@ impl Worker {
         let turn = usize::try_from(back.number).unwrap_or(0) % self.partitions.len().max(1);
         let ids: Vec<PartitionId> =
             self.partitions.keys().copied().filter(|id| !self.is_flushing(*id)).collect();
+        let has_suspects = !self.suspects.is_empty();
         let Some(back) = self.transactions.back_mut() else { return };
         for id in ids.iter().cycle().skip(turn).take(ids.len()) {
-            let room = self.measure.room(back, &self.settings);
             let Some(partition) = self.partitions.get_mut(id) else { continue };
+            if partition.window.count(Phase::Finished) == 0 {
+                continue;
+            }
+            let room = self.measure.room(back, &self.settings);
             if room == 0 {
                 break;
             }
-            let suspects = self.suspects.of(*id);
+            let suspects = if has_suspects { self.suspects.of(*id) } else { Vec::new() };
             let pick = match &back.load {
                 Load::Others if suspects.is_empty() => Pick::All,
                 Load::Others => Pick::Without(&suspects),
@@ -175,13 +177,16 @@ impl Worker {
     }
 
     fn close(&mut self) {
+        if self.transactions.back().is_none_or(|back| back.stage != Stage::Filling) {
+            return;
+        }
         let urgent = self.is_urgent() || self.partitions.values().any(Partition::hurries);
         // Behind another one it would be flushed only to wait, and what comes meanwhile as well.
         let ripe = self.transactions.len() == 1 && self.ripens().is_some_and(|at| at <= self.now);
         let Some(back) = self.transactions.back_mut() else { return };
         let full = self.measure.room(back, &self.settings) == 0 || back.load != Load::Others;
         // Without messages it was begun for a position alone, and there is nothing to wait for.
-        if back.stage == Stage::Filling && (full || ripe || urgent || back.messages == 0) {
+        if full || ripe || urgent || back.messages == 0 {
             back.stage = Stage::Flushing;
             back.closed = Some(self.now);
             self.last_close = Some(self.now);

@@ -59,8 +59,9 @@ impl Measure {
 
     /// A transaction is acknowledged, which took so long.
     fn flushed(&mut self, transaction: &Transaction, settings: &Settings) {
-        let timely = |held| in_time(held, transaction.flush_took, settings);
-        if transaction.messages > 0 && timely(transaction.messages) < transaction.messages {
+        let share = settings.transaction_timeout / FLUSH_SHARE;
+        if transaction.messages > 0 && transaction.flush_took > share {
+            let timely = |held| in_time(held, transaction.flush_took, share);
             self.records = self.records.min(timely(transaction.messages));
             self.bytes = self.bytes.min(timely(transaction.bytes));
         }
@@ -68,8 +69,10 @@ impl Measure {
 
     /// A transaction of that size can be committed.
     pub(super) fn committed(&mut self, transaction: &Transaction, settings: &Settings) {
+        let (took, share) = (transaction.flush_took, settings.transaction_timeout / FLUSH_SHARE);
         let grown = |bound: u64, held: u64, most: u64| {
-            let next = held.saturating_mul(2).min(in_time(held, transaction.flush_took, settings));
+            let twice = held.saturating_mul(2);
+            let next = if took > share / 2 { twice.min(in_time(held, took, share)) } else { twice };
             Some(bound.max(next)).filter(|bound| *bound < most).unwrap_or(UNBOUND)
         };
         self.records = grown(self.records, transaction.messages, settings.transaction_records);
@@ -94,10 +97,9 @@ impl Measure {
     }
 }
 
-/// How much can be flushed within its share of the time-out, if `held` took so long.
-fn in_time(held: u64, took: Time, settings: &Settings) -> u64 {
-    let share = (settings.transaction_timeout / FLUSH_SHARE).as_micros();
-    let much = (u128::from(held) * share).checked_div(took.as_micros());
+/// How much can be flushed within a share of the time-out, if `held` took so long.
+fn in_time(held: u64, took: Time, share: Time) -> u64 {
+    let much = (u128::from(held) * share.as_micros()).checked_div(took.as_micros());
     much.map_or(u64::MAX, |much| u64::try_from(much).unwrap_or(u64::MAX)).max(1)
 }
 

@@ -67,7 +67,7 @@ impl Suspects {
     }
 
     /// Notes what is sent now, so that others have their turn next.
-    pub(super) fn note_turn(&mut self, load: &Load) {
+    fn note_turn(&mut self, load: &Load) {
         match load {
             Load::Others => self.had_turn = false,
             Load::Suspects { are_found, .. } => {
@@ -165,6 +165,17 @@ fn without(spans: &[Span], others: &[Span]) -> Vec<Span> {
 }
 
 impl Worker {
+    /// What a transaction is filled with that begins now.
+    pub(super) fn take_load(&mut self) -> Load {
+        if self.suspects.is_empty() {
+            return Load::Others;
+        }
+        // Without messages it is begun for a position alone.
+        let load = self.next_load().unwrap_or(Load::Others);
+        self.suspects.note_turn(&load);
+        load
+    }
+
     /// What the next transaction holds; `None` if there is nothing to be sent.
     pub(super) fn next_load(&self) -> Option<Load> {
         let is_free = |id: PartitionId| !self.is_flushing(id);
